@@ -1,0 +1,1 @@
+//! Programs that are frozen by the tests, and check themselves afterwards.
