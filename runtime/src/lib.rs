@@ -1,1 +1,26 @@
-//! The container runtime.
+//! The container runtime: libcontainer's ideas in Rust.
+//!
+//! A container is a process with namespaces, a root file system, a cgroup and limits of its own. [`config::Config`]
+//! says which; [`Store`] knows the containers of one state directory and makes new ones; a [`Container`] is started,
+//! signalled, paused, joined by further processes and deleted. Nothing keeps running between two calls: all that is
+//! known about a container is in its record below the state directory and in the kernel.
+//!
+//! ```text
+//! Store::create ─► Created ─► start ─► Running ◄─► Paused
+//!                     │                   │
+//!                     └──── process ends ─┴──► Stopped ─► delete
+//! ```
+//!
+//! The crate knows nothing of CRIU and of archives. What checkpointing needs from a runtime it offers as such: a
+//! freezer ([`cgroup::Cgroup`]), a journal that is on disk before anything is frozen, and a [`Reservation`] of a name
+//! for a container whose processes someone else brings to life.
+
+pub mod cgroup;
+pub mod config;
+mod container;
+pub mod error;
+mod id;
+
+pub use container::Status;
+pub use error::{Error, Result};
+pub use id::ContainerId;

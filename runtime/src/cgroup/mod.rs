@@ -1,0 +1,90 @@
+//! Cgroups: which processes belong together, how they are limited, frozen and ended.
+//!
+//! Both versions are behind one trait, [`Cgroup`]. A version 1 cgroup is one directory in each mounted hierarchy, a
+//! version 2 cgroup is a single one. See `cgroups(7)` and the kernel's `Documentation/admin-guide/cgroup-v1/` and
+//! `cgroup-v2.rst`.
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Resources;
+use crate::error::Result;
+
+/// Which interface of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupVersion {
+    /// One hierarchy for each controller, perhaps beside an unused version 2 ("hybrid").
+    V1,
+    /// One hierarchy for all.
+    V2,
+}
+
+/// The cgroup of one container.
+///
+/// Its value is a plan of directories: they may exist or not, and nothing is kept open.
+pub trait Cgroup: Debug + Send + Sync {
+    /// Which version it is.
+    fn version(&self) -> CgroupVersion;
+
+    /// Its directories: on version 1 one in each hierarchy that was joined (the freezer's included), on version 2 one.
+    fn paths(&self) -> Vec<PathBuf>;
+
+    /// The directory through which it is frozen, or `None` where the host has no freezer.
+    fn freezer_path(&self) -> Option<PathBuf>;
+
+    /// Moves a process with all its threads into it, making the directories first where they don't exist.
+    ///
+    /// # Errors
+    /// [`Error::Call`](crate::Error::Call) with the file and the kernel's answer.
+    fn add(&self, pid: Pid) -> Result<()>;
+
+    /// Every process in it and below it, in the caller's pid namespace; empty when it doesn't exist.
+    ///
+    /// # Errors
+    /// [`Error::Call`](crate::Error::Call) when `cgroup.procs` can't be read.
+    fn processes(&self) -> Result<Vec<Pid>>;
+
+    /// Freezes every process in it and below it, and returns once they are frozen. On failure they are thawed again.
+    ///
+    /// # Errors
+    /// [`Error::FreezeTimeout`](crate::Error::FreezeTimeout) when a process doesn't stop,
+    /// [`Error::NoController`](crate::Error::NoController) without a freezer.
+    fn freeze(&self) -> Result<()>;
+
+    /// Lets them go on. Does nothing when they aren't frozen or the cgroup doesn't exist.
+    ///
+    /// # Errors
+    /// [`Error::Call`](crate::Error::Call) with the file and the kernel's answer.
+    fn thaw(&self) -> Result<()>;
+
+    /// Whether it is frozen by its own setting, or is on the way to it.
+    ///
+    /// # Errors
+    /// [`Error::Call`](crate::Error::Call) when the freezer's state can't be read; a cgroup that doesn't exist is not
+    /// frozen.
+    fn is_frozen(&self) -> Result<bool>;
+
+    /// Sets limits. What `resources` leaves open stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Call`](crate::Error::Call) with file and value that the kernel refused,
+    /// [`Error::NoController`](crate::Error::NoController) for a limit whose controller isn't there,
+    /// [`Error::Unsupported`](crate::Error::Unsupported) for one that this version can't express.
+    fn apply_limits(&self, resources: &Resources) -> Result<()>;
+
+    /// Ends every process in it with SIGKILL, thawing it if needed, and returns once none is left.
+    ///
+    /// # Errors
+    /// [`Error::KillTimeout`](crate::Error::KillTimeout) with those that don't end.
+    fn kill_all(&self) -> Result<()>;
+
+    /// Removes its directories and those below them. Does nothing where they don't exist.
+    ///
+    /// # Errors
+    /// [`Error::Call`](crate::Error::Call) when one stays busy because there are processes in it.
+    fn destroy(&self) -> Result<()>;
+}

@@ -1,0 +1,37 @@
+//! Programs that run at points of a container's life.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One program. It gets the container's OCI state as JSON on its standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// Its arguments, `argv[0]` included; empty means just the path.
+    pub args: Vec<String>,
+    /// Its whole environment, `NAME=VALUE` each.
+    pub env: Vec<String>,
+    /// How long it may take; `None` waits without limit.
+    pub timeout: Option<Duration>,
+}
+
+/// The hooks by the point at which they run, each list in order (`config.md` of the OCI runtime specification).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// In the runtime's namespaces, after the namespaces exist and before the root is changed. Deprecated there, but
+    /// still what network and device tools use.
+    pub prestart: Vec<Hook>,
+    /// As `prestart`, and after it.
+    pub create_runtime: Vec<Hook>,
+    /// In the container's namespaces, before the root is changed.
+    pub create_container: Vec<Hook>,
+    /// In the container, as part of `start`, before the program is executed.
+    pub start_container: Vec<Hook>,
+    /// In the runtime's namespaces after `start`; a failure is a warning.
+    pub poststart: Vec<Hook>,
+    /// In the runtime's namespaces after the container is deleted; a failure is a warning.
+    pub poststop: Vec<Hook>,
+}

@@ -1,0 +1,237 @@
+//! What can go wrong, by the choices that a caller has.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::container::Status;
+use crate::id::ContainerId;
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that this crate fails with.
+///
+/// The text of an error says what was tried and on what; the cause is its [`source`](std::error::Error::source) and
+/// isn't repeated. [`Error::hint`] says what can be done, where that is known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel refused a call.
+    #[error("{call} {on}")]
+    Call {
+        /// The system call or kernel file operation: `mkdir`, `write`, `pivot_root`…
+        call: &'static str,
+        /// What it was applied to: a path, a process, a value.
+        on: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// A container's name that can't be used.
+    #[error("container name {id:?} is not allowed: {problem}")]
+    InvalidId {
+        /// The name as given.
+        id: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+
+    /// No such container. Callers tell it from others by its words, which are those of runc.
+    #[error("container {id} does not exist (looked in {root})")]
+    NotFound {
+        /// The name.
+        id: ContainerId,
+        /// The state directory.
+        root: PathBuf,
+    },
+
+    /// The name is taken.
+    #[error("container with id {id} exists already")]
+    Exists {
+        /// The name.
+        id: ContainerId,
+    },
+
+    /// The container isn't in a state in which this can be done.
+    #[error("cannot {verb} container {id}: it is {status}")]
+    WrongStatus {
+        /// The name.
+        id: ContainerId,
+        /// What was to be done.
+        verb: &'static str,
+        /// What it is.
+        status: Status,
+    },
+
+    /// Another live process works on the container.
+    #[error("cannot {verb} container {id}: process {owner} is in the middle of a {busy_with} of it")]
+    Busy {
+        /// The name.
+        id: ContainerId,
+        /// What was to be done.
+        verb: &'static str,
+        /// Who works on it.
+        owner: i32,
+        /// What that one does.
+        busy_with: &'static str,
+    },
+
+    /// A key of a configuration has a value that can't be right.
+    #[error("{key} in {path}: {problem}")]
+    BadConfig {
+        /// The file.
+        path: PathBuf,
+        /// The JSON key, dotted, with indices: `linux.namespaces[2].path`.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+
+    /// A key of a configuration asks for something that this runtime doesn't do.
+    #[error("{key} in {path} is not supported: {reason}")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The JSON key, dotted, with indices.
+        key: String,
+        /// Why, and what to do instead.
+        reason: String,
+    },
+
+    /// A file isn't the JSON that it should be.
+    #[error("{path} is not a valid {what}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        what: &'static str,
+        /// Where it stops making sense.
+        source: serde_json::Error,
+    },
+
+    /// The bundle has no `config.json`, or something else that has to exist doesn't.
+    #[error("{what} {path} does not exist")]
+    Missing {
+        /// What it would be.
+        what: &'static str,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+
+    /// The host has no cgroup hierarchy for something that is needed.
+    #[error("no cgroup hierarchy with the `{controller}` controller is mounted, needed for {needed_for}")]
+    NoController {
+        /// The controller.
+        controller: String,
+        /// The key or verb that needs it.
+        needed_for: String,
+    },
+
+    /// The cgroup that the container would get is in use by others.
+    #[error("cgroup {path} has processes in it that are not this container's: {pids:?}")]
+    CgroupInUse {
+        /// Its directory.
+        path: PathBuf,
+        /// Who is in it.
+        pids: Vec<i32>,
+    },
+
+    /// The kernel did not stop every process in time.
+    #[error("cgroup {path} could not be frozen within {seconds} s; its state is still {state}")]
+    FreezeTimeout {
+        /// The freezer's directory.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
+        /// What the freezer says.
+        state: String,
+    },
+
+    /// Processes are still there although they were killed.
+    #[error("processes of cgroup {path} are still there {seconds} s after SIGKILL: {pids:?}")]
+    KillTimeout {
+        /// The cgroup's directory.
+        path: PathBuf,
+        /// How long was waited.
+        seconds: u64,
+        /// Who is left.
+        pids: Vec<i32>,
+    },
+
+    /// The child that was to become the container's process failed on its way.
+    #[error("{step}: {message}")]
+    Child {
+        /// What it was doing, in words.
+        step: String,
+        /// Its error with all causes, as text, since it comes over a socket.
+        message: String,
+    },
+
+    /// A hook failed.
+    #[error("{point} hook {path}: {problem}")]
+    Hook {
+        /// At which point: `prestart`, `createRuntime`…
+        point: &'static str,
+        /// The program.
+        path: PathBuf,
+        /// How: exit status, signal, time limit, with what it printed.
+        problem: String,
+    },
+
+    /// Something else that is wrong with what was asked for, with what to do.
+    #[error("{problem}")]
+    Refused {
+        /// What and why.
+        problem: String,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+impl Error {
+    /// An error of a call. Use it as `.map_err(|source| Error::call("mkdir", path.display(), source))`.
+    pub fn call(call: &'static str, on: impl ToString, source: impl Into<io::Error>) -> Self {
+        Self::Call { call, on: on.to_string(), source: source.into() }
+    }
+
+    /// What the one who asked can do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Call { source, .. } => hint_for_errno(source),
+            Self::NotFound { .. } => Some("`floe list` shows the containers; another --root has others"),
+            Self::Exists { .. } => Some("choose another name, or remove it with `floe delete`"),
+            Self::WrongStatus { status, .. } => Some(match status {
+                Status::Creating => "wait until it is created, or remove it with `floe delete --force`",
+                Status::Created => "start it with `floe start`",
+                Status::Running => "stop it with `floe kill`, or use `floe delete --force`",
+                Status::Paused => "let it go on with `floe resume`",
+                Status::Stopped => "remove it with `floe delete`",
+            }),
+            Self::Busy { .. } => Some("wait until that is over, or end that process"),
+            Self::Missing { .. } => {
+                Some("--bundle names a directory with a config.json; `floe spec` makes one")
+            }
+            Self::NoController { .. } => Some("mount it, or remove the limit from config.json"),
+            Self::CgroupInUse { .. } => {
+                Some("end these processes, or choose another linux.cgroupsPath or container name")
+            }
+            Self::FreezeTimeout { .. } => {
+                Some("a process in uninterruptible sleep holds it up; see `ps -o pid,stat,wchan`")
+            }
+            Self::KillTimeout { .. } => {
+                Some("a process in uninterruptible sleep holds it up; try again later")
+            }
+            Self::Refused { hint, .. } => Some(hint),
+            _ => None,
+        }
+    }
+}
+
+fn hint_for_errno(source: &io::Error) -> Option<&'static str> {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied if !nix::unistd::geteuid().is_root() => Some("run floe as root"),
+        io::ErrorKind::StorageFull => Some("free some space on that file system"),
+        _ => None,
+    }
+}
