@@ -1,7 +1,7 @@
 //! What can go wrong, by the choices that a caller has.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::container::Status;
 use crate::id::ContainerId;
@@ -192,6 +192,27 @@ impl Error {
     /// An error of a call. Use it as `.map_err(|source| Error::call("mkdir", path.display(), source))`.
     pub fn call(call: &'static str, on: impl ToString, source: impl Into<io::Error>) -> Self {
         Self::Call { call, on: on.to_string(), source: source.into() }
+    }
+
+    /// As [`Error::call`] on a path, for `map_err`.
+    pub(crate) fn at<S: Into<io::Error>>(call: &'static str, on: impl AsRef<Path>) -> impl FnOnce(S) -> Self {
+        move |source| Self::call(call, on.as_ref().display(), source)
+    }
+
+    /// The new process could not be set up, in words.
+    pub(crate) fn start(message: impl Into<String>) -> Self {
+        Self::Child { step: "cannot start the container's process".to_owned(), message: message.into() }
+    }
+
+    /// The text with all causes, for where an error leaves the process as text.
+    pub(crate) fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
     }
 
     /// What the one who asked can do about it, where that is known.

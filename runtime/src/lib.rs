@@ -17,10 +17,17 @@
 
 pub mod cgroup;
 pub mod config;
+pub mod console;
 mod container;
 pub mod error;
 mod id;
+mod init;
+pub mod launch;
+mod rootfs;
+mod sys;
 
 pub use container::Status;
 pub use error::{Error, Result};
 pub use id::ContainerId;
+pub use init::init_main;
+pub use rootfs::RestoreRoot;

@@ -1,0 +1,84 @@
+//! The terminal of a container's process.
+//!
+//! Its master goes over a UNIX socket to whoever asked for it (the caller's `--console-socket`, or floe itself in the
+//! foreground), in one message: the name of the terminal and the descriptor (SCM_RIGHTS), as runc does.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::pty::{OpenptFlags, grantpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::config::Process;
+use crate::error::{Error, Result};
+use crate::sys::{self, StandardStream};
+
+/// Opens a terminal in the container's devpts, makes it the controlling one and the standard streams, and sends the
+/// master over `socket`. With `bind`, it is `/dev/console` as well.
+pub(crate) fn open(socket: &OwnedFd, process: &Process, bind: bool) -> Result<()> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = openat(CWD, "/dev/ptmx", flags, Mode::empty()).map_err(Error::at("open", "/dev/ptmx"))?;
+    grantpt(&master).map_err(Error::at("grantpt", "/dev/ptmx"))?;
+    unlockpt(&master).map_err(Error::at("unlockpt", "/dev/ptmx"))?;
+    let name = ptsname(&master, Vec::new()).map_err(Error::at("ptsname", "/dev/ptmx"))?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .map_err(Error::at("open", name.to_string_lossy().as_ref()))?;
+    if let Some(size) = process.console_size {
+        let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&master, size).map_err(Error::at("set the size of", "the terminal"))?;
+    }
+    if bind {
+        bind_console(&slave)?;
+    }
+    send(socket.as_fd(), name.to_bytes(), master.as_fd())?;
+    rustix::process::ioctl_tiocsctty(&slave).map_err(Error::at("make controlling", "the terminal"))?;
+    for stream in [StandardStream::Input, StandardStream::Output, StandardStream::Error] {
+        sys::install_standard_stream(slave.as_fd(), stream).map_err(Error::at("dup2", "the terminal"))?;
+    }
+    Ok(())
+}
+
+fn bind_console(slave: &OwnedFd) -> Result<()> {
+    let path = "/dev/console";
+    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
+    openat(CWD, path, flags, Mode::from(0o666)).map(drop).map_err(Error::at("create", path))?;
+    let source = format!("/proc/self/fd/{}", slave.as_raw_fd());
+    nix::mount::mount(Some(source.as_str()), path, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>)
+        .map_err(Error::at("bind", path))
+}
+
+/// Sends a terminal's master with its name.
+///
+/// # Errors
+/// [`Error::Call`].
+pub fn send(socket: BorrowedFd<'_>, name: &[u8], master: BorrowedFd<'_>) -> Result<()> {
+    let fds = [master];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(socket, &[IoSlice::new(name)], &mut control, SendFlags::NOSIGNAL)
+        .map(drop)
+        .map_err(Error::at("send over", "the console socket"))
+}
+
+/// Receives a terminal's master.
+///
+/// # Errors
+/// [`Error::Call`] if none came.
+pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    let mut name = [0u8; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [std::io::IoSliceMut::new(&mut name)];
+    recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+        .map_err(Error::at("receive over", "the console socket"))?;
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    fd.ok_or_else(|| Error::call("receive over", "the console socket", std::io::Error::other("no descriptor came")))
+}

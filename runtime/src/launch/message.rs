@@ -1,0 +1,122 @@
+//! What the two sides say to each other: JSON behind its length, over a socket pair.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, NamespaceKind};
+use crate::error::{Error, Result};
+
+/// Longest message: configurations of some thousand mounts are a megabyte.
+const LIMIT: u32 = 64 << 20;
+
+/// A namespace to be joined.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Join {
+    pub(crate) kind: NamespaceKind,
+    pub(crate) path: PathBuf,
+}
+
+/// What stage 1 needs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Bootstrap {
+    pub(crate) join: Vec<Join>,
+    pub(crate) create: Vec<NamespaceKind>,
+    pub(crate) exec: bool,
+    pub(crate) console: bool,
+    pub(crate) preserve_fds: u32,
+}
+
+/// From floe to the child.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToChild {
+    /// Which namespaces.
+    Bootstrap(Bootstrap),
+    /// The id maps are written.
+    Mapped,
+    /// What the container is to be; it is in its cgroup and has its network.
+    Config(Box<Config>),
+    /// Everything is written down: go on to the program.
+    Execute,
+}
+
+/// From the child to floe.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromChild {
+    /// The user namespace needs its maps.
+    MapIds,
+    /// The container's process, by its number outside.
+    Forked(i32),
+    /// All is set up.
+    Ready,
+    /// What went wrong, in words.
+    Failed(String),
+}
+
+/// One end of the conversation.
+#[derive(Debug)]
+pub(crate) struct Peer(UnixStream);
+
+impl Peer {
+    pub(crate) fn new(socket: UnixStream) -> Self {
+        Self(socket)
+    }
+
+    pub(crate) fn send(&mut self, message: &impl Serialize) -> Result<()> {
+        let failed = Error::at("write to", "the start-up socket");
+        let bytes = serde_json::to_vec(message).map_err(|error| Error::call("encode", "a message", std::io::Error::from(error)))?;
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_ne_bytes();
+        self.0.write_all(&size).and_then(|()| self.0.write_all(&bytes)).or_else(|error: std::io::Error| {
+            // The other side is gone; what it said last is still to be read.
+            if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(failed(error)) }
+        })
+    }
+
+    /// `None` when the other side is gone.
+    pub(crate) fn receive<M: DeserializeOwned>(&mut self) -> Result<Option<M>> {
+        let failed = || Error::at("read from", "the start-up socket");
+        let mut size = [0u8; 4];
+        match self.0.read_exact(&mut size) {
+            Ok(()) => {}
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(failed()(error)),
+        }
+        let size = u32::from_ne_bytes(size);
+        if size > LIMIT {
+            return Err(failed()(std::io::Error::other(format!("a message of {size} bytes"))));
+        }
+        let mut bytes = vec![0u8; size as usize];
+        self.0.read_exact(&mut bytes).map_err(failed())?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| failed()(std::io::Error::from(error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_and_the_end_is_seen() {
+        let (one, two) = UnixStream::pair().unwrap();
+        let (mut one, mut two) = (Peer::new(one), Peer::new(two));
+        one.send(&FromChild::Forked(42)).unwrap();
+        one.send(&FromChild::Failed("no".into())).unwrap();
+        drop(one);
+        assert!(matches!(two.receive().unwrap(), Some(FromChild::Forked(42))));
+        assert!(matches!(two.receive().unwrap(), Some(FromChild::Failed(what)) if what == "no"));
+        assert!(two.receive::<FromChild>().unwrap().is_none());
+        two.send(&ToChild::Mapped).unwrap();
+    }
+
+    #[test]
+    fn a_hostile_length_takes_no_memory() {
+        let (one, two) = UnixStream::pair().unwrap();
+        (&one).write_all(&u32::MAX.to_ne_bytes()).unwrap();
+        assert!(Peer::new(two).receive::<FromChild>().is_err());
+    }
+}

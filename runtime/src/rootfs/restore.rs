@@ -1,0 +1,65 @@
+//! The root of a container that CRIU is to bring back.
+
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags};
+
+use super::beneath::Root;
+use super::{bind, set_propagation};
+use crate::config::{Config, MountKind};
+use crate::error::{Error, Result};
+
+/// A mount point of its own for the root file system, as CRIU wants one: it changes root to it and mounts there what
+/// the container had. Dropped, it is unmounted; the container keeps its own.
+#[derive(Debug)]
+pub struct RestoreRoot {
+    path: PathBuf,
+}
+
+impl RestoreRoot {
+    /// Binds the root file system of `config` at the folder `path`, which is made, and makes the mount points in it
+    /// that are missing (an image that was unpacked anew lacks those that the runtime made).
+    ///
+    /// # Errors
+    /// [`Error::Call`]; nothing stays mounted then.
+    pub fn prepare(config: &Config, path: &Path) -> Result<Self> {
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::call("mkdir", path.display(), error));
+            }
+            _ => {}
+        }
+        bind(&config.rootfs, path, true)?;
+        let root = Self { path: path.to_owned() };
+        // What happens in it is nobody else's, and its unmounting takes nothing from the host.
+        set_propagation(path, MsFlags::MS_PRIVATE | MsFlags::MS_REC)?;
+        let inside = Root::open(path)?;
+        for mount in config.mounts.iter().filter(|mount| !below_another(config, &mount.destination)) {
+            match (&mount.kind, &mount.source) {
+                (MountKind::Bind { .. }, Some(source)) if source.is_file() => inside.file(&mount.destination)?,
+                _ => inside.folder(&mount.destination)?,
+            };
+        }
+        Ok(root)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Whether `path` lies within another mount, whose content CRIU brings back.
+fn below_another(config: &Config, path: &Path) -> bool {
+    config.mounts.iter().any(|other| other.destination != path && path.starts_with(&other.destination))
+}
+
+impl Drop for RestoreRoot {
+    fn drop(&mut self) {
+        if let Err(error) = nix::mount::umount2(&self.path, MntFlags::MNT_DETACH) {
+            tracing::warn!("umount {}: {error}", self.path.display());
+        }
+        // The container's folder goes with the container; this is only the mount point.
+        let _ = std::fs::remove_dir(&self.path);
+    }
+}

@@ -1,0 +1,233 @@
+//! The system calls that neither `nix` nor `rustix` offers in a safe form.
+//!
+//! Each function takes owned or borrowed descriptors and plain values, passes the kernel only pointers to
+//! memory that lives until the call returns, and hands back an [`Errno`]. Nothing here decides anything.
+#![allow(unsafe_code, reason = "the one place of this crate where system calls are made by hand")]
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::CloneFlags;
+use nix::unistd::Pid;
+
+/// What [`fork_into`] returns, once on each side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forked {
+    /// In the calling process: the new process, by its number in the caller's pid namespace.
+    Child(Pid),
+    /// In the new process.
+    Here,
+}
+
+/// Makes a copy of this process in new namespaces, as `clone(2)` does without a stack of its own.
+///
+/// `flags` may hold `CLONE_NEW*` and `CLONE_PARENT`; the child signals its parent with `SIGCHLD` (with
+/// `CLONE_PARENT` the kernel takes the caller's own exit signal). `EBUSY` when this process has a second
+/// thread: the copy would hold only one of them, and locks of the others for ever.
+pub fn fork_into(flags: CloneFlags) -> Result<Forked, Errno> {
+    if thread_count() != 1 {
+        return Err(Errno::EBUSY);
+    }
+    let mut args = CloneArgs { flags: flags.bits() as u64, ..CloneArgs::default() };
+    if !flags.contains(CloneFlags::CLONE_PARENT) {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    // SAFETY: `args` is a valid `struct clone_args` of the size passed. No stack and no CLONE_VM: the child
+    // runs on its own copy of this one, like fork(2). The process has one thread (checked above), so no
+    // lock is held by a thread that the child lacks.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    match Errno::result(pid)? {
+        0 => Ok(Forked::Here),
+        pid => Ok(Forked::Child(Pid::from_raw(pid as libc::pid_t))),
+    }
+}
+
+/// `struct clone_args` of `clone3(2)`, in its first published size (64 bytes).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+const _: () = assert!(size_of::<CloneArgs>() == 64);
+
+/// The number of this process's threads: the links of `/proc/self/task`. 1 where there is no /proc.
+fn thread_count() -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(&match std::fs::metadata("/proc/self/task") {
+        Ok(metadata) => metadata,
+        Err(_) => return 1,
+    })
+    .saturating_sub(2)
+}
+
+/// The attributes that `mount_setattr(2)` changes. Bits are `MOUNT_ATTR_*`, propagation is one of
+/// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE` or 0.
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct MountAttr {
+    /// Attributes to set.
+    pub set: u64,
+    /// Attributes to clear.
+    pub clear: u64,
+    /// The propagation to change to; 0 leaves it.
+    pub propagation: u64,
+    /// The user namespace of an idmapped mount; used when `set` has `MOUNT_ATTR_IDMAP`.
+    pub userns_fd: u64,
+}
+const _: () = assert!(size_of::<MountAttr>() == 32);
+
+/// Changes the mount whose root `mount` is; with `recursive` all mounts below it too. `mount_setattr(2)`.
+pub fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> Result<(), Errno> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: an empty C string, and a `struct mount_attr` of the size passed; the kernel reads both only
+    // during the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(attr),
+            size_of::<MountAttr>(),
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Sets close-on-exec on every descriptor from `first` on. `close_range(2)`.
+pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: no memory is passed, and with CLOSE_RANGE_CLOEXEC no descriptor is closed now.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    Errno::result(result).map(drop)
+}
+
+/// Takes over a descriptor that the parent passed under `number`: a duplicate of it with close-on-exec; the number
+/// itself is closed at the next execve(2) too.
+///
+/// `EBADF` when it was not passed.
+pub fn take_inherited(number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: F_DUPFD_CLOEXEC on any number is harmless (EBADF when it is not open).
+    let fd = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: sets a flag of a descriptor that is open, as the call above has shown.
+    unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    // SAFETY: the descriptor was made by the first call and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes `fd` also the standard stream `number` (0, 1 or 2), without close-on-exec. `dup2(2)`.
+pub fn install_standard_stream(fd: BorrowedFd<'_>, number: StandardStream) -> Result<(), Errno> {
+    // SAFETY: the target is one of the three standard numbers, which no `OwnedFd` of this crate holds.
+    Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), number as libc::c_int) }).map(drop)
+}
+
+/// One of the three standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum StandardStream {
+    /// Standard input, 0.
+    Input = 0,
+    /// Standard output, 1.
+    Output = 1,
+    /// Standard error, 2.
+    Error = 2,
+}
+
+/// Sets every signal back to its default and unblocks all. `signal(7)`.
+pub fn reset_signals() -> Result<(), Errno> {
+    for signal in 1..=libc::SIGRTMAX() {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // SAFETY: SIG_DFL installs no code of ours. The numbers that libc keeps for itself fail with
+        // EINVAL, and they are at their default, since this process has never had a second thread.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    nix::sys::signal::SigSet::empty().thread_set_mask()
+}
+
+/// Joins a new, unnamed session keyring, so that the caller's keys are not the container's. `keyctl(2)`.
+///
+/// `ENOSYS` where the kernel has no keyrings.
+pub fn new_session_keyring() -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring; nothing else is passed.
+    let result = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Sets the NIS domain name of this UTS namespace. `setdomainname(2)`.
+pub fn set_domain_name(name: &str) -> Result<(), Errno> {
+    // SAFETY: pointer and length describe `name`, which the kernel copies during the call.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
+/// Sets the flag `IFF_UP` on the interface `lo` of this network namespace. `netdevice(7)`.
+pub fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: all-zero bytes are a valid `ifreq`: arrays of integers and a union of plain data.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
+        *to = *from as libc::c_char;
+    }
+    // SAFETY: SIOCGIFFLAGS reads the name and writes the flags of the `ifreq` passed, which outlives the call.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) })?;
+    // SAFETY: SIOCGIFFLAGS has just filled in this member of the union.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS only reads the `ifreq` passed.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }).map(drop)
+}
+
+/// Reads or sets a resource limit of this process, by the kernel's number. `getrlimit(2)`.
+///
+/// Values are in the resource's own unit (bytes, seconds, a count); `u64::MAX` is "unlimited".
+pub fn rlimit(resource: u32, new: Option<(u64, u64)>) -> Result<(u64, u64), Errno> {
+    let new = new.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard });
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let new_ptr = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `new_ptr` is null or points to a live `rlimit64`, `old` is one; pid 0 is this process.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new_ptr, &raw mut old) };
+    Errno::result(result)?;
+    Ok((old.rlim_cur, old.rlim_max))
+}
+
+/// Whether the effective ids of this process may execute `path`. `faccessat(2)` with `AT_EACCESS`.
+pub fn may_execute(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: `path` is a C string that outlives the call.
+    let result = unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) };
+    Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nofile_limit_reads_back() {
+        let (soft, hard) = rlimit(libc::RLIMIT_NOFILE, None).unwrap();
+        assert!(soft > 0 && soft <= hard);
+        assert_eq!(rlimit(libc::RLIMIT_NOFILE, Some((soft, hard))).unwrap(), (soft, hard));
+    }
+
+    #[test]
+    fn an_unknown_limit_is_an_error() {
+        assert_eq!(rlimit(4711, None), Err(Errno::EINVAL));
+    }
+
+    #[test]
+    fn a_process_with_threads_is_not_copied() {
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(fork_into(CloneFlags::empty()), Err(Errno::EBUSY)));
+        });
+    }
+}
