@@ -1,8 +1,24 @@
 //! A container and what can be done with it.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::cgroup::{self, Cgroup};
+use crate::config::{Config, Process};
+use crate::error::{Error, Result};
+use crate::hooks;
+use crate::id::ContainerId;
+use crate::launch::{self, EXEC_FIFO, LaunchKind, LaunchPlan, ParentSide};
+use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
+use crate::store::{CONFIG_FILE, RECORD_FILE};
+
+/// Version of the OCI runtime specification that `state` speaks.
+pub const OCI_VERSION: &str = "1.2.1";
 
 /// What a container is doing, as `state` of the OCI runtime specification shows it (`Paused` is runc's addition).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,4 +46,327 @@ impl fmt::Display for Status {
             Self::Stopped => "stopped",
         })
     }
+}
+
+/// A container, as it was when it was looked up. Its status is asked of the kernel each time.
+#[derive(Debug)]
+pub struct Container {
+    folder: Folder,
+    record: Record,
+    cgroup: Box<dyn Cgroup>,
+}
+
+/// What a caller may choose about another process in a container.
+#[derive(Debug)]
+pub struct ExecOptions {
+    /// What is executed.
+    pub process: Process,
+    /// Where the master of its terminal is sent.
+    pub console: Option<OwnedFd>,
+    /// How many descriptors from 3 on it inherits.
+    pub preserve_fds: u32,
+}
+
+impl Container {
+    pub(crate) fn new(folder: Folder, record: Record) -> Result<Self> {
+        let cgroup = cgroup::open(&record.cgroup)?;
+        Ok(Self { folder, record, cgroup })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &ContainerId {
+        &self.record.id
+    }
+
+    /// Its bundle, absolute.
+    #[must_use]
+    pub fn bundle(&self) -> &Path {
+        &self.record.bundle
+    }
+
+    /// Its root file system on the host.
+    #[must_use]
+    pub fn rootfs(&self) -> &Path {
+        &self.record.config.rootfs
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.record.config
+    }
+
+    /// When it was created (RFC 3339, UTC).
+    #[must_use]
+    pub fn created(&self) -> &str {
+        &self.record.created
+    }
+
+    /// Its cgroup.
+    #[must_use]
+    pub fn cgroup(&self) -> &dyn Cgroup {
+        &*self.cgroup
+    }
+
+    /// The bundle's `config.json` as it was when the container was made.
+    ///
+    /// # Errors
+    /// [`Error::Call`], [`Error::Missing`].
+    pub fn spec_json(&self) -> Result<Vec<u8>> {
+        let path = self.folder.path().join(CONFIG_FILE);
+        self.folder.read(CONFIG_FILE)?.ok_or(Error::Missing { what: "configuration", path })
+    }
+
+    /// What it is doing now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let Some(init) = self.record.init else {
+            return match self.record.maker {
+                Some(maker) if maker.is_alive() => Status::Creating,
+                _ => Status::Stopped,
+            };
+        };
+        if !init.is_alive() {
+            Status::Stopped
+        } else if self.folder.path().join(EXEC_FIFO).exists() {
+            Status::Created
+        } else if self.cgroup.is_frozen().unwrap_or(false) && !self.journal_says_running() {
+            Status::Paused
+        } else {
+            Status::Running
+        }
+    }
+
+    /// During a checkpoint the freezer is closed for a moment, which is no pause.
+    fn journal_says_running(&self) -> bool {
+        let journal = self.folder.read_json::<Journal>(JOURNAL, "journal").ok().flatten();
+        journal.is_some_and(|journal| !journal.was_paused)
+    }
+
+    /// Its first process, if it is alive.
+    #[must_use]
+    pub fn init_pid(&self) -> Option<Pid> {
+        self.record.init.filter(|init| init.is_alive()).map(|init| Pid::from_raw(init.pid))
+    }
+
+    /// The state as the OCI runtime specification has it.
+    #[must_use]
+    pub fn oci_state(&self) -> Value {
+        oci_state(&self.record, self.status(), self.init_pid())
+    }
+
+    /// Whether a checkpoint ended it.
+    #[must_use]
+    pub fn was_checkpointed(&self) -> bool {
+        self.record.checkpointed
+    }
+
+    fn require(&self, verb: &'static str, wanted: &[Status]) -> Result<()> {
+        let status = self.status();
+        if wanted.contains(&status) {
+            return Ok(());
+        }
+        Err(Error::WrongStatus { id: self.id().clone(), verb, status })
+    }
+
+    fn lock(&self) -> Result<crate::state::Lock> {
+        self.folder.lock()?.ok_or_else(|| self.not_found())
+    }
+
+    fn not_found(&self) -> Error {
+        let root = self.folder.path().parent().unwrap_or(Path::new("/")).to_owned();
+        Error::NotFound { id: self.id().clone(), root }
+    }
+
+    /// Another floe must not be in the middle of something.
+    fn undisturbed(&self, verb: &'static str) -> Result<()> {
+        match self.folder.read_json::<Journal>(JOURNAL, "journal")? {
+            Some(journal) if journal.owner.is_alive() && Some(journal.owner) != ProcessId::own() => Err(Error::Busy {
+                id: self.id().clone(),
+                verb,
+                owner: journal.owner.pid,
+                busy_with: journal.verb.name(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets the first process go on to its program.
+    ///
+    /// # Errors
+    /// [`Error::WrongStatus`] unless it is created.
+    pub fn start(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        self.require("start", &[Status::Created])?;
+        launch::open_exec_fifo(self.folder.path())?;
+        let state = self.oci_state();
+        // The specification: such a failure is a warning.
+        if let Err(error) = hooks::run("poststart", &self.record.config.hooks.poststart, &state) {
+            tracing::warn!("{}", error.in_full());
+        }
+        Ok(())
+    }
+
+    /// Sends `signal` to the first process, or with `all` to every process.
+    ///
+    /// # Errors
+    /// [`Error::WrongStatus`] if it is stopped (with `all`, processes that its first one left behind are still
+    /// reached).
+    pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
+        if !all {
+            self.require("kill", &[Status::Created, Status::Running, Status::Paused])?;
+            let init = self.init_pid().ok_or_else(|| self.not_found())?;
+            return send_signal(init, signal);
+        }
+        for pid in self.cgroup.processes()? {
+            match send_signal(pid, signal) {
+                Err(Error::Call { source, .. }) if source.raw_os_error() == Some(nix::libc::ESRCH) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a stopped container, or with `force` any: its processes are killed first.
+    ///
+    /// # Errors
+    /// [`Error::WrongStatus`] without `force` if it is not stopped; [`Error::Busy`].
+    pub fn delete(&self, force: bool) -> Result<()> {
+        let _lock = self.lock()?;
+        if !force {
+            self.require("delete", &[Status::Stopped])?;
+            self.undisturbed("delete")?;
+        }
+        if let Some(init) = self.init_pid() {
+            // Outside of the cgroup only if it was killed between its birth and its placing.
+            let _ = send_signal(init, nix::libc::SIGKILL);
+        }
+        self.cgroup.kill_all()?;
+        self.cgroup.destroy()?;
+        let state = oci_state(&self.record, Status::Stopped, None);
+        self.folder.remove()?;
+        if let Err(error) = hooks::run("poststop", &self.record.config.hooks.poststop, &state) {
+            tracing::warn!("{}", error.in_full());
+        }
+        Ok(())
+    }
+
+    /// Freezes every process.
+    ///
+    /// # Errors
+    /// [`Error::WrongStatus`] unless it runs; [`Error::FreezeTimeout`].
+    pub fn pause(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        self.undisturbed("pause")?;
+        self.require("pause", &[Status::Running, Status::Created])?;
+        self.cgroup.freeze()
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// [`Error::WrongStatus`] unless it is paused.
+    pub fn resume(&self) -> Result<()> {
+        let _lock = self.lock()?;
+        self.undisturbed("resume")?;
+        self.require("resume", &[Status::Paused])?;
+        self.cgroup.thaw()
+    }
+
+    /// Runs another process in it, which is a child of the caller.
+    ///
+    /// # Errors
+    /// [`Error::WrongStatus`] unless it runs; [`Error::Child`].
+    pub fn exec(&self, options: ExecOptions) -> Result<Pid> {
+        self.require("exec in", &[Status::Running, Status::Created])?;
+        self.undisturbed("exec in")?;
+        let init = self.init_pid().ok_or_else(|| self.not_found())?;
+        let plan = LaunchPlan {
+            config: Config { process: options.process, ..self.record.config.clone() },
+            kind: LaunchKind::Exec { init },
+            console: options.console,
+            preserve_fds: options.preserve_fds,
+        };
+        launch::launch(&plan, &mut Joining(&*self.cgroup))
+    }
+
+    /// Writes down, before anything is frozen, that this process is in the middle of `verb`.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another live process is.
+    pub fn begin_journal(&self, verb: Verb) -> Result<JournalGuard> {
+        let _lock = self.lock()?;
+        self.undisturbed(verb.name())?;
+        let owner = ProcessId::own().ok_or_else(|| Error::start("/proc is not mounted"))?;
+        let was_paused = self.cgroup.is_frozen()?;
+        self.folder.write_json(JOURNAL, &Journal { verb, owner, was_paused })?;
+        Ok(JournalGuard { folder: Some(self.folder.clone()) })
+    }
+
+    /// Writes down that a checkpoint ended it, so that a restore may take its name.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub fn mark_checkpointed(&mut self) -> Result<()> {
+        let _lock = self.lock()?;
+        self.record.checkpointed = true;
+        self.folder.write_json(RECORD_FILE, &self.record)
+    }
+}
+
+fn send_signal(pid: Pid, signal: i32) -> Result<()> {
+    crate::sys::kill(pid, signal)
+        .map_err(|error| Error::call("kill", format!("process {pid} with signal {signal}"), error))
+}
+
+/// Ends a journal entry when the work is over.
+#[derive(Debug)]
+pub struct JournalGuard {
+    folder: Option<Folder>,
+}
+
+impl JournalGuard {
+    /// The work is over, and the container in a state that needs no repair.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub fn end(mut self) -> Result<()> {
+        self.folder.take().map_or(Ok(()), |folder| folder.remove_file(JOURNAL))
+    }
+}
+
+impl Drop for JournalGuard {
+    fn drop(&mut self) {
+        if let Some(folder) = self.folder.take() {
+            let _ = folder.remove_file(JOURNAL);
+        }
+    }
+}
+
+/// Puts a further process where the others are.
+struct Joining<'a>(&'a dyn Cgroup);
+
+impl ParentSide for Joining<'_> {
+    fn place(&mut self, pid: Pid) -> Result<()> {
+        self.0.add(pid)
+    }
+}
+
+/// The state of a container as `runtime.md` of the OCI runtime specification has it.
+pub(crate) fn oci_state(record: &Record, status: Status, init: Option<Pid>) -> Value {
+    let mut state = json!({
+        "ociVersion": OCI_VERSION,
+        "id": record.id.as_str(),
+        "status": status.to_string(),
+        "bundle": record.bundle,
+        "rootfs": record.config.rootfs,
+        "created": record.created,
+        "owner": "",
+        "pid": init.map_or(0, Pid::as_raw),
+    });
+    if !record.config.annotations.is_empty() {
+        state["annotations"] = json!(record.config.annotations);
+    }
+    state
 }

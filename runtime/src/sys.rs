@@ -201,6 +201,12 @@ pub fn rlimit(resource: u32, new: Option<(u64, u64)>) -> Result<(u64, u64), Errn
     Ok((old.rlim_cur, old.rlim_max))
 }
 
+/// Sends a signal by its number: real-time signals have no names in `nix`. 0 only asks. `kill(2)`.
+pub fn kill(pid: Pid, signal: i32) -> Result<(), Errno> {
+    // SAFETY: no memory is passed; a wrong number is EINVAL.
+    Errno::result(unsafe { libc::kill(pid.as_raw(), signal) }).map(drop)
+}
+
 /// Whether the effective ids of this process may execute `path`. `faccessat(2)` with `AT_EACCESS`.
 pub fn may_execute(path: &CStr) -> Result<(), Errno> {
     // SAFETY: `path` is a C string that outlives the call.

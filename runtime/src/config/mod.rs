@@ -13,7 +13,7 @@ mod device;
 mod hooks;
 mod mount;
 mod namespace;
-// pub mod oci;
+pub mod oci;
 mod process;
 mod resources;
 

@@ -24,12 +24,6 @@ impl Found {
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
-
-    /// Whether it is a folder.
-    pub(crate) fn is_dir(&self) -> Result<bool> {
-        let stat = rustix::fs::fstat(&self.0).map_err(Error::at("fstat", self.path()))?;
-        Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory)
-    }
 }
 
 impl AsFd for Found {

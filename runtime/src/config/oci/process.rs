@@ -1,0 +1,106 @@
+//! The process of a bundle, or of `exec --process`.
+
+use std::path::Path;
+
+use oci_spec::runtime::{Capabilities as OciSet, PosixRlimitType, Process as Oci};
+
+use super::Source;
+use crate::config::{Capabilities, CapabilitySet, ConsoleSize, Process, Rlimit, RlimitKind, User};
+use crate::error::{Error, Result};
+
+/// Reads the JSON of a `process` object from `file`.
+///
+/// # Errors
+/// [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
+pub fn from_json(text: &[u8], file: &Path) -> Result<Process> {
+    let process: Oci = serde_json::from_slice(text)
+        .map_err(|source| Error::Json { path: file.to_owned(), what: "OCI process", source })?;
+    convert(&process, Source { file })
+}
+
+pub(super) fn convert(process: &Oci, source: Source<'_>) -> Result<Process> {
+    let args = process.args().clone().unwrap_or_default();
+    if args.first().is_none_or(String::is_empty) {
+        return Err(source.bad("process.args", "is empty; its first entry is the program"));
+    }
+    if !process.cwd().is_absolute() {
+        return Err(source.bad("process.cwd", "must be absolute"));
+    }
+    let named = |text: &Option<String>| text.as_ref().filter(|text| !text.is_empty()).cloned();
+    source.refuse(
+        &named(process.apparmor_profile()).filter(|name| name != "unconfined"),
+        "process.apparmorProfile",
+        "AppArmor profiles are not set yet; remove it to run without",
+    )?;
+    source.refuse(
+        &named(process.selinux_label()),
+        "process.selinuxLabel",
+        "SELinux labels are not set yet; remove it to run without",
+    )?;
+    source.refuse(process.io_priority(), "process.ioPriority", "it is not set yet")?;
+    source.refuse(process.scheduler(), "process.scheduler", "it is not set yet")?;
+    source.refuse(process.exec_cpu_affinity(), "process.execCPUAffinity", "it is not set yet")?;
+    let user = process.user();
+    let rlimits = process.rlimits().iter().flatten();
+    Ok(Process {
+        args,
+        env: process.env().clone().unwrap_or_default(),
+        cwd: process.cwd().clone(),
+        user: User {
+            uid: user.uid(),
+            gid: user.gid(),
+            additional_gids: user.additional_gids().clone().unwrap_or_default(),
+            umask: user.umask(),
+        },
+        capabilities: process
+            .capabilities()
+            .as_ref()
+            .map(|sets| {
+                Ok::<_, Error>(Capabilities {
+                    bounding: set(sets.bounding(), "bounding", source)?,
+                    effective: set(sets.effective(), "effective", source)?,
+                    inheritable: set(sets.inheritable(), "inheritable", source)?,
+                    permitted: set(sets.permitted(), "permitted", source)?,
+                    ambient: set(sets.ambient(), "ambient", source)?,
+                })
+            })
+            .transpose()?,
+        rlimits: rlimits.map(|limit| Rlimit { kind: kind(limit.typ()), soft: limit.soft(), hard: limit.hard() }).collect(),
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        terminal: process.terminal().unwrap_or(false),
+        console_size: process.console_size().as_ref().map(|size| ConsoleSize {
+            height: u16::try_from(size.height()).unwrap_or(u16::MAX),
+            width: u16::try_from(size.width()).unwrap_or(u16::MAX),
+        }),
+        oom_score_adj: process.oom_score_adj(),
+    })
+}
+
+fn set(names: &Option<OciSet>, which: &str, source: Source<'_>) -> Result<CapabilitySet> {
+    let convert = |capability: &oci_spec::runtime::Capability| {
+        let name = capability.to_string();
+        name.parse().map_err(|error| source.bad(format!("process.capabilities.{which}"), format!("{error}")))
+    };
+    names.iter().flatten().map(convert).collect()
+}
+
+fn kind(kind: PosixRlimitType) -> RlimitKind {
+    match kind {
+        PosixRlimitType::RlimitCpu => RlimitKind::Cpu,
+        PosixRlimitType::RlimitFsize => RlimitKind::Fsize,
+        PosixRlimitType::RlimitData => RlimitKind::Data,
+        PosixRlimitType::RlimitStack => RlimitKind::Stack,
+        PosixRlimitType::RlimitCore => RlimitKind::Core,
+        PosixRlimitType::RlimitRss => RlimitKind::Rss,
+        PosixRlimitType::RlimitNproc => RlimitKind::Nproc,
+        PosixRlimitType::RlimitNofile => RlimitKind::Nofile,
+        PosixRlimitType::RlimitMemlock => RlimitKind::Memlock,
+        PosixRlimitType::RlimitAs => RlimitKind::As,
+        PosixRlimitType::RlimitLocks => RlimitKind::Locks,
+        PosixRlimitType::RlimitSigpending => RlimitKind::Sigpending,
+        PosixRlimitType::RlimitMsgqueue => RlimitKind::Msgqueue,
+        PosixRlimitType::RlimitNice => RlimitKind::Nice,
+        PosixRlimitType::RlimitRtprio => RlimitKind::Rtprio,
+        PosixRlimitType::RlimitRttime => RlimitKind::Rttime,
+    }
+}

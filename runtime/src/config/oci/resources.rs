@@ -1,0 +1,129 @@
+//! The `linux.resources` part.
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources, LinuxThrottleDevice};
+
+use super::Source;
+use crate::config::{
+    BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority, Resources,
+    ThrottleDevice, WeightDevice,
+};
+use crate::error::Result;
+
+pub(super) fn convert(resources: Option<&LinuxResources>, source: Source<'_>) -> Result<Resources> {
+    let Some(resources) = resources else { return Ok(Resources::default()) };
+    source.refuse(
+        &resources.rdma().as_ref().filter(|list| !list.is_empty()),
+        "linux.resources.rdma",
+        "RDMA limits are not set yet",
+    )?;
+    let hugepages = resources.hugepage_limits().iter().flatten();
+    Ok(Resources {
+        memory: memory(resources),
+        cpu: cpu(resources),
+        pids: resources.pids().as_ref().map(|pids| pids.limit()),
+        block_io: block_io(resources),
+        devices: device_rules(resources.devices().as_deref().unwrap_or_default(), source)?,
+        hugepage_limits: hugepages
+            .map(|one| HugepageLimit { page_size: one.page_size().clone(), limit: one.limit() })
+            .collect(),
+        network: resources.network().as_ref().map_or_else(Network::default, |network| Network {
+            class_id: network.class_id(),
+            priorities: network
+                .priorities()
+                .iter()
+                .flatten()
+                .map(|one| NetworkPriority { interface: one.name().clone(), priority: one.priority() })
+                .collect(),
+        }),
+        unified: resources.unified().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
+    })
+}
+
+fn memory(resources: &LinuxResources) -> Memory {
+    let Some(memory) = resources.memory() else { return Memory::default() };
+    Memory {
+        limit: memory.limit(),
+        reservation: memory.reservation(),
+        swap: memory.swap(),
+        swappiness: memory.swappiness(),
+        disable_oom_killer: memory.disable_oom_killer().unwrap_or(false),
+        check_before_update: memory.check_before_update().unwrap_or(false),
+    }
+}
+
+fn cpu(resources: &LinuxResources) -> Cpu {
+    let Some(cpu) = resources.cpu() else { return Cpu::default() };
+    let list = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    Cpu {
+        shares: cpu.shares(),
+        quota: cpu.quota(),
+        burst: cpu.burst(),
+        period: cpu.period(),
+        realtime_runtime: cpu.realtime_runtime(),
+        realtime_period: cpu.realtime_period(),
+        cpus: list(cpu.cpus()),
+        mems: list(cpu.mems()),
+        idle: cpu.idle(),
+    }
+}
+
+fn block_io(resources: &LinuxResources) -> BlockIo {
+    let Some(io) = resources.block_io() else { return BlockIo::default() };
+    let number = |value: i64| u32::try_from(value).unwrap_or(0);
+    let rates = |list: &Option<Vec<LinuxThrottleDevice>>| {
+        let all = list.iter().flatten();
+        all.map(|one| ThrottleDevice { major: number(one.major()), minor: number(one.minor()), rate: one.rate() }).collect()
+    };
+    BlockIo {
+        weight: io.weight(),
+        leaf_weight: io.leaf_weight(),
+        weight_devices: io
+            .weight_device()
+            .iter()
+            .flatten()
+            .map(|one| WeightDevice {
+                major: number(one.major()),
+                minor: number(one.minor()),
+                weight: one.weight(),
+                leaf_weight: one.leaf_weight(),
+            })
+            .collect(),
+        read_bps: rates(io.throttle_read_bps_device()),
+        write_bps: rates(io.throttle_write_bps_device()),
+        read_iops: rates(io.throttle_read_iops_device()),
+        write_iops: rates(io.throttle_write_iops_device()),
+    }
+}
+
+fn device_rules(rules: &[LinuxDeviceCgroup], source: Source<'_>) -> Result<Vec<DeviceRule>> {
+    let convert = |(number, rule): (usize, &LinuxDeviceCgroup)| {
+        let key = |part: &str| format!("linux.resources.devices[{number}].{part}");
+        let kind = match rule.typ() {
+            None | Some(LinuxDeviceType::A) => DeviceRuleKind::All,
+            Some(LinuxDeviceType::B) => DeviceRuleKind::Block,
+            Some(LinuxDeviceType::C | LinuxDeviceType::U) => DeviceRuleKind::Char,
+            Some(LinuxDeviceType::P) => return Err(source.bad(key("type"), "must be a, b or c")),
+        };
+        // -1 and nothing both mean every number.
+        let half = |value: Option<i64>, part: &str| match value {
+            None | Some(-1) => Ok(None),
+            Some(value) => u32::try_from(value).map(Some).map_err(|_| source.bad(key(part), "is no device number")),
+        };
+        let letters = rule.access().as_deref().unwrap_or("rwm");
+        if let Some(wrong) = letters.chars().find(|letter| !"rwm".contains(*letter)) {
+            return Err(source.bad(key("access"), format!("{wrong:?} is none of r, w and m")));
+        }
+        Ok(DeviceRule {
+            allow: rule.allow(),
+            kind,
+            major: half(rule.major(), "major")?,
+            minor: half(rule.minor(), "minor")?,
+            access: DeviceAccess {
+                read: letters.contains('r'),
+                write: letters.contains('w'),
+                mknod: letters.contains('m'),
+            },
+        })
+    };
+    rules.iter().enumerate().map(convert).collect()
+}

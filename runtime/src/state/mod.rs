@@ -1,0 +1,20 @@
+//! What is known of a container between two calls: its folder below the state directory.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `state.json` | the [`Record`]: replaced as a whole, never half written |
+//! | `config.json` | the bundle's configuration as it was at the creation |
+//! | `journal.json` | who is in the middle of what, while a checkpoint or a restore is made ([`Journal`]) |
+//! | `exec.fifo` | where the first process waits for `start` |
+//!
+//! Readers take no lock: a rename makes a file appear whole. Whoever changes something holds an flock(2) on the folder
+//! itself, which ends with the holder.
+
+mod folder;
+mod journal;
+mod record;
+
+pub(crate) use folder::{Folder, Lock, RESTORE_ROOT};
+pub use journal::Verb;
+pub(crate) use journal::{FILE as JOURNAL, Journal};
+pub(crate) use record::{ProcessId, Record};

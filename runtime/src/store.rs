@@ -1,0 +1,366 @@
+//! The containers of one state directory.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+
+use crate::cgroup::{self, Cgroup};
+use crate::config::{Config, oci};
+use crate::container::{Container, Status};
+use crate::error::{Error, Result};
+use crate::hooks;
+use crate::id::ContainerId;
+use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide};
+use crate::state::{Folder, JOURNAL, Journal, ProcessId, RESTORE_ROOT, Record};
+use crate::undo::Undo;
+
+/// The state directory of an ordinary call.
+pub const DEFAULT_ROOT: &str = "/run/floe";
+
+/// Name of the file with the bundle's configuration, in the bundle and in a container's folder.
+pub(crate) const CONFIG_FILE: &str = "config.json";
+
+/// Name of the record.
+pub(crate) const RECORD_FILE: &str = "state.json";
+
+/// The containers below one state directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// What a caller may choose about a new container.
+#[derive(Debug, Default)]
+pub struct CreateOptions {
+    /// Where the master of its terminal is sent; needed if the configuration asks for a terminal.
+    pub console: Option<OwnedFd>,
+    /// How many descriptors from 3 on it inherits.
+    pub preserve_fds: u32,
+    /// Change the root without pivot_root(2).
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+}
+
+impl Store {
+    /// Opens the state directory, making it if it is missing (mode 0700), and repairs what killed floes left: a
+    /// container that a dead checkpoint froze is thawed, a restore that died is taken back whole.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if the folder cannot be made or read. What cannot be repaired is a warning: one broken
+    /// container must not keep the others from being reached.
+    pub fn open(root: &Path) -> Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(Error::at("mkdir", root))?;
+        let root = fs::canonicalize(root).map_err(Error::at("open", root))?;
+        let store = Self { root };
+        store.repair()?;
+        Ok(store)
+    }
+
+    /// The state directory, absolute.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The container `id`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Json`] if its record is damaged.
+    pub fn container(&self, id: &ContainerId) -> Result<Container> {
+        let folder = self.folder(id);
+        match folder.read_json::<Record>(RECORD_FILE, "container record")? {
+            Some(record) => Container::new(folder, record),
+            None => Err(Error::NotFound { id: id.clone(), root: self.root.clone() }),
+        }
+    }
+
+    /// Every container, by name. One whose record cannot be read is left out with a warning.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if the folder cannot be read.
+    pub fn list(&self) -> Result<Vec<Container>> {
+        let mut found = Vec::new();
+        for id in self.ids()? {
+            match self.container(&id) {
+                Ok(container) => found.push(container),
+                // Deleted meanwhile, or being made.
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => tracing::warn!("container {id}: {}", error.in_full()),
+            }
+        }
+        Ok(found)
+    }
+
+    fn ids(&self) -> Result<Vec<ContainerId>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(Error::at("read", &self.root))? {
+            let entry = entry.map_err(Error::at("read", &self.root))?;
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if let (true, Some(Ok(id))) = (is_dir, entry.file_name().to_str().map(ContainerId::parse)) {
+                ids.push(id);
+            }
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    fn folder(&self, id: &ContainerId) -> Folder {
+        Folder::new(self.root.join(id))
+    }
+
+    /// Makes a container of the bundle: its process is there and waits for `start`. It is a child of the caller.
+    ///
+    /// # Errors
+    /// Any of [`Error`]; nothing of the container is left then.
+    pub fn create(&self, id: &ContainerId, bundle: &Path, options: CreateOptions) -> Result<Container> {
+        let bundle = fs::canonicalize(bundle).map_err(|_| Error::Missing { what: "bundle", path: bundle.to_owned() })?;
+        let (spec, mut config) = read_bundle(&bundle)?;
+        config.no_pivot = options.no_pivot;
+        config.no_new_keyring = options.no_new_keyring;
+        check_terminal(&config, options.console.is_some())?;
+        let mut undo = Undo::default();
+        let mut half = self.begin(id, &bundle, &spec, config, false, &mut undo)?;
+        launch::make_exec_fifo(half.folder.path())?;
+        let plan = LaunchPlan {
+            config: half.record.config.clone(),
+            kind: LaunchKind::Init { state_dir: half.folder.path().to_owned() },
+            console: options.console,
+            preserve_fds: options.preserve_fds,
+        };
+        launch::launch(&plan, &mut half)?;
+        undo.keep();
+        Container::new(half.folder, half.record)
+    }
+
+    /// Takes the name `id` for a container whose processes somebody else brings to life. Its cgroup is made, without
+    /// limits.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the name is taken (unless by a container that a checkpoint ended, which is replaced).
+    pub fn reserve(&self, id: &ContainerId, bundle: &Path, spec: &[u8], config: Config) -> Result<Reservation> {
+        if let Ok(old) = self.container(id) {
+            if old.was_checkpointed() && old.status() == Status::Stopped {
+                old.delete(false)?;
+            }
+        }
+        let mut undo = Undo::default();
+        let half = self.begin(id, bundle, spec, config, true, &mut undo)?;
+        Ok(Reservation { half, undo })
+    }
+
+    /// The name is taken and written down, before anything else of the container is made.
+    fn begin(
+        &self,
+        id: &ContainerId,
+        bundle: &Path,
+        spec: &[u8],
+        config: Config,
+        restoring: bool,
+        undo: &mut Undo,
+    ) -> Result<Half> {
+        let cgroup_path = config.cgroup_path.clone().unwrap_or_else(|| Path::new("/").join(id));
+        let cgroup = cgroup::open(&cgroup_path)?;
+        let folder = self.folder(id);
+        if !folder.create()? {
+            return Err(Error::Exists { id: id.clone() });
+        }
+        let removed = folder.clone();
+        undo.push("remove the container's folder", move || removed.remove());
+        let record = Record {
+            id: id.clone(),
+            bundle: bundle.to_owned(),
+            created: now(),
+            init: None,
+            maker: ProcessId::own(),
+            restoring,
+            checkpointed: false,
+            cgroup: cgroup_path.clone(),
+            config,
+            extra: Default::default(),
+        };
+        folder.write(CONFIG_FILE, spec)?;
+        folder.write_json(RECORD_FILE, &record)?;
+        let strangers = cgroup.processes()?;
+        if !strangers.is_empty() {
+            let path = cgroup.paths().into_iter().next().unwrap_or_default();
+            return Err(Error::CgroupInUse { path, pids: strangers.into_iter().map(Pid::as_raw).collect() });
+        }
+        let destroyed = cgroup::open(&cgroup_path)?;
+        undo.push("remove the cgroup", move || destroyed.kill_all().and_then(|()| destroyed.destroy()));
+        Ok(Half { folder, record, cgroup })
+    }
+
+    fn repair(&self) -> Result<()> {
+        for id in self.ids()? {
+            if let Err(error) = self.repair_one(&id) {
+                tracing::warn!("container {id} was left half done and cannot be repaired: {}", error.in_full());
+            }
+        }
+        Ok(())
+    }
+
+    fn repair_one(&self, id: &ContainerId) -> Result<()> {
+        let folder = self.folder(id);
+        let unfinished = |record: &Record| {
+            record.restoring && record.init.is_none() && record.maker.is_none_or(|maker| !maker.is_alive())
+        };
+        let dead = |journal: &Journal| !journal.owner.is_alive();
+        let journal = folder.read_json::<Journal>(JOURNAL, "journal")?.filter(dead);
+        let record = folder.read_json::<Record>(RECORD_FILE, "container record")?;
+        if journal.is_none() && !record.as_ref().is_some_and(unfinished) {
+            return Ok(());
+        }
+        let Some(_lock) = folder.lock()? else { return Ok(()) };
+        // Looked at again: another floe may have repaired it meanwhile.
+        let Some(record) = folder.read_json::<Record>(RECORD_FILE, "container record")? else { return Ok(()) };
+        let cgroup = cgroup::open(&record.cgroup)?;
+        if unfinished(&record) {
+            tracing::warn!("container {id}: a restore of it was killed; what was left is removed");
+            cgroup.kill_all()?;
+            cgroup.destroy()?;
+            return folder.remove();
+        }
+        if let Some(journal) = folder.read_json::<Journal>(JOURNAL, "journal")?.filter(dead) {
+            tracing::warn!("container {id}: a {} of it was killed; it is set going again", journal.verb);
+            match journal.was_paused {
+                true => cgroup.freeze()?,
+                false => cgroup.thaw()?,
+            }
+            folder.remove_file(JOURNAL)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a bundle's `config.json`, as it is and as this runtime understands it.
+///
+/// # Errors
+/// [`Error::Missing`], [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
+pub fn read_bundle(bundle: &Path) -> Result<(Vec<u8>, Config)> {
+    let path = bundle.join(CONFIG_FILE);
+    let spec = fs::read(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing { what: "bundle's configuration", path: path.clone() },
+        _ => Error::call("read", path.display(), error),
+    })?;
+    let config = oci::from_json(&spec, &path, bundle)?;
+    Ok((spec, config))
+}
+
+fn check_terminal(config: &Config, console: bool) -> Result<()> {
+    match (config.process.terminal, console) {
+        (true, false) => Err(Error::Refused {
+            problem: "process.terminal is true in config.json, and nobody takes the terminal".to_owned(),
+            hint: "pass --console-socket, or use `floe run` without --detach",
+        }),
+        (false, true) => Err(Error::Refused {
+            problem: "--console-socket was given, and process.terminal is false in config.json".to_owned(),
+            hint: "leave it out, or set process.terminal",
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The time in RFC 3339, UTC, to the second.
+pub(crate) fn now() -> String {
+    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
+}
+
+/// A container that is being made.
+#[derive(Debug)]
+struct Half {
+    folder: Folder,
+    record: Record,
+    cgroup: Box<dyn Cgroup>,
+}
+
+impl Half {
+    fn settle(&mut self, pid: Pid) -> Result<()> {
+        self.record.init = ProcessId::of(pid);
+        self.record.maker = None;
+        self.record.restoring = false;
+        self.folder.write_json(RECORD_FILE, &self.record)
+    }
+}
+
+impl ParentSide for Half {
+    fn place(&mut self, pid: Pid) -> Result<()> {
+        self.cgroup.add(pid)?;
+        self.cgroup.apply_limits(&self.record.config.resources)
+    }
+
+    fn network(&mut self, pid: Pid) -> Result<()> {
+        let state = crate::container::oci_state(&self.record, Status::Creating, Some(pid));
+        hooks::run("prestart", &self.record.config.hooks.prestart, &state)?;
+        hooks::run("createRuntime", &self.record.config.hooks.create_runtime, &state)
+    }
+
+    fn created(&mut self, pid: Pid) -> Result<()> {
+        self.settle(pid)
+    }
+}
+
+/// A name that is taken for a container whose processes somebody else brings to life. Dropped, everything of it is
+/// taken back.
+#[derive(Debug)]
+pub struct Reservation {
+    half: Half,
+    undo: Undo,
+}
+
+impl Reservation {
+    /// Its cgroup. It exists once the first process is added.
+    #[must_use]
+    pub fn cgroup(&self) -> &dyn Cgroup {
+        &*self.half.cgroup
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.half.record.config
+    }
+
+    /// Where the root file system may be bound for the time of the restore.
+    #[must_use]
+    pub fn restore_root(&self) -> PathBuf {
+        self.half.folder.path().join(RESTORE_ROOT)
+    }
+
+    /// Runs the hooks that come before a container's program, for its new namespaces.
+    ///
+    /// # Errors
+    /// [`Error::Hook`].
+    pub fn run_hooks(&mut self, pid: Pid) -> Result<()> {
+        self.half.network(pid)
+    }
+
+    /// Sets the limits of the configuration, now that everything is in its place.
+    ///
+    /// # Errors
+    /// As [`Cgroup::apply_limits`].
+    pub fn apply_limits(&self) -> Result<()> {
+        self.half.cgroup.apply_limits(&self.half.record.config.resources)
+    }
+
+    /// Writes down that `pid` is the first process. [`Reservation::keep`] makes it last.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub fn record(&mut self, pid: Pid) -> Result<()> {
+        self.half.settle(pid)
+    }
+
+    /// The container stays.
+    ///
+    /// # Errors
+    /// As [`Store::container`].
+    pub fn keep(self) -> Result<Container> {
+        let Self { half, undo } = self;
+        undo.keep();
+        Container::new(half.folder, half.record)
+    }
+}
