@@ -24,8 +24,11 @@ pub(crate) fn open(socket: &OwnedFd, process: &Process, bind: bool) -> Result<()
     grantpt(&master).map_err(Error::at("grantpt", "/dev/ptmx"))?;
     unlockpt(&master).map_err(Error::at("unlockpt", "/dev/ptmx"))?;
     let name = ptsname(&master, Vec::new()).map_err(Error::at("ptsname", "/dev/ptmx"))?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-        .map_err(Error::at("open", name.to_string_lossy().as_ref()))?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(
+        &master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )
+    .map_err(Error::at("open", name.to_string_lossy().as_ref()))?;
     if let Some(size) = process.console_size {
         let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, size).map_err(Error::at("set the size of", "the terminal"))?;
@@ -43,7 +46,12 @@ pub(crate) fn open(socket: &OwnedFd, process: &Process, bind: bool) -> Result<()
 
 fn bind_console(slave: &OwnedFd) -> Result<()> {
     let path = "/dev/console";
-    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let flags = OFlags::CREATE
+        | OFlags::RDONLY
+        | OFlags::CLOEXEC
+        | OFlags::NOFOLLOW
+        | OFlags::NOCTTY
+        | OFlags::NONBLOCK;
     openat(CWD, path, flags, Mode::from(0o666)).map(drop).map_err(Error::at("create", path))?;
     let source = format!("/proc/self/fd/{}", slave.as_raw_fd());
     nix::mount::mount(Some(source.as_str()), path, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>)
@@ -80,5 +88,7 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    fd.ok_or_else(|| Error::call("receive over", "the console socket", std::io::Error::other("no descriptor came")))
+    fd.ok_or_else(|| {
+        Error::call("receive over", "the console socket", std::io::Error::other("no descriptor came"))
+    })
 }

@@ -105,8 +105,9 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -
 /// Sets close-on-exec on every descriptor from `first` on. `close_range(2)`.
 pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: no memory is passed, and with CLOSE_RANGE_CLOEXEC no descriptor is closed now.
-    let result =
-        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
+    };
     Errno::result(result).map(drop)
 }
 
@@ -185,7 +186,8 @@ pub fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
     // SAFETY: SIOCSIFFLAGS only reads the `ifreq` passed.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }).map(drop)
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
+        .map(drop)
 }
 
 /// Reads or sets a resource limit of this process, by the kernel's number. `getrlimit(2)`.

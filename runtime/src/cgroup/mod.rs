@@ -4,14 +4,24 @@
 //! version 2 cgroup is a single one. See `cgroups(7)` and the kernel's `Documentation/admin-guide/cgroup-v1/` and
 //! `cgroup-v2.rst`.
 
+mod files;
+mod find;
+mod tree;
+mod v1;
+mod v2;
+
+use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Resources;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+pub use v1::V1;
+pub use v2::V2;
 
 /// Which interface of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,11 +40,23 @@ pub trait Cgroup: Debug + Send + Sync {
     /// Which version it is.
     fn version(&self) -> CgroupVersion;
 
+    /// Its directories by hierarchy.
+    fn directories(&self) -> CgroupPaths;
+
     /// Its directories: on version 1 one in each hierarchy that was joined (the freezer's included), on version 2 one.
-    fn paths(&self) -> Vec<PathBuf>;
+    fn paths(&self) -> Vec<PathBuf> {
+        self.directories().into_values().collect()
+    }
 
     /// The directory through which it is frozen, or `None` where the host has no freezer.
     fn freezer_path(&self) -> Option<PathBuf>;
+
+    /// Makes its directories where they don't exist, and checks that it is nobody else's.
+    ///
+    /// # Errors
+    /// [`Error::CgroupInUse`](crate::Error::CgroupInUse) when there are processes in it already,
+    /// [`Error::Call`](crate::Error::Call) when a directory can't be made.
+    fn claim(&self) -> Result<()>;
 
     /// Moves a process with all its threads into it, making the directories first where they don't exist.
     ///
@@ -88,3 +110,51 @@ pub trait Cgroup: Debug + Send + Sync {
     /// [`Error::Call`](crate::Error::Call) when one stays busy because there are processes in it.
     fn destroy(&self) -> Result<()>;
 }
+
+/// A cgroup's directories by hierarchy, as runc's state has them. On version 1 the keys are
+/// as in the second field of `/proc/PID/cgroup` (`cpu,cpuacct`, `name=systemd`), on version 2 the only key is empty.
+pub type CgroupPaths = BTreeMap<String, PathBuf>;
+
+/// The cgroup at `path` (absolute in form, relative to each hierarchy's root) on this host. Nothing is made yet.
+///
+/// # Errors
+/// [`Error::Refused`] when no cgroup hierarchy is mounted, or when `path` is a root itself: a container that shared
+/// the host's own cgroup could not be frozen or ended without the host.
+pub fn open(path: &Path) -> Result<Box<dyn Cgroup>> {
+    let inner = inner_path(path)?;
+    Ok(match find::hierarchies()? {
+        find::Hierarchies::V1(mounts) => Box::new(V1::new(
+            mounts
+                .into_iter()
+                .map(|hierarchy| (hierarchy.name, hierarchy.mount_point.join(&inner)))
+                .collect(),
+        )),
+        find::Hierarchies::V2(mount_point) => Box::new(V2::new(mount_point.clone(), mount_point.join(inner))),
+    })
+}
+
+/// The part below a hierarchy's root: at least one name, and none that leads upwards.
+fn inner_path(path: &Path) -> Result<PathBuf> {
+    use std::path::Component;
+    let mut inner = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => inner.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => inner = PathBuf::new(),
+        }
+        if component == Component::ParentDir {
+            break;
+        }
+    }
+    if inner.as_os_str().is_empty() {
+        return Err(Error::Refused {
+            problem: format!("cgroup path {} does not name a cgroup below the root", path.display()),
+            hint: "set linux.cgroupsPath to a path such as /floe/web, without `..`",
+        });
+    }
+    Ok(inner)
+}
+
+#[cfg(test)]
+mod tests;

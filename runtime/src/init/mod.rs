@@ -30,7 +30,8 @@ pub fn init_main() -> ! {
 
 fn socket() -> Result<(Peer, i32)> {
     let missing = || Error::start(format!("{SOCKET_VARIABLE} names no socket"));
-    let number = std::env::var(SOCKET_VARIABLE).ok().and_then(|text| text.parse::<i32>().ok()).ok_or_else(missing)?;
+    let number =
+        std::env::var(SOCKET_VARIABLE).ok().and_then(|text| text.parse::<i32>().ok()).ok_or_else(missing)?;
     let fd = sys::take_inherited(number).map_err(Error::at("take over", "the start-up socket"))?;
     Ok((Peer::new(UnixStream::from(fd)), number))
 }
@@ -66,7 +67,12 @@ pub(crate) fn out_of_order() -> Error {
 }
 
 /// The container's process itself.
-fn stage2(peer: &mut Peer, bootstrap: &Bootstrap, fifo: Option<OwnedFd>, console_socket: Option<OwnedFd>) -> Result<()> {
+fn stage2(
+    peer: &mut Peer,
+    bootstrap: &Bootstrap,
+    fifo: Option<OwnedFd>,
+    console_socket: Option<OwnedFd>,
+) -> Result<()> {
     let Some(ToChild::Config(config)) = peer.receive()? else { return Err(out_of_order()) };
     sys::reset_signals().map_err(Error::at("reset", "signals"))?;
     nix::unistd::setsid().map_err(Error::at("setsid", ""))?;
@@ -98,7 +104,8 @@ fn enter(config: &Config, console_socket: Option<OwnedFd>) -> Result<()> {
 fn build(config: &Config, console_socket: Option<OwnedFd>) -> Result<()> {
     if config.creates(NamespaceKind::Cgroup) {
         // Only now, since its root is the cgroup that the process is in at this moment.
-        nix::sched::unshare(NamespaceKind::Cgroup.flag()).map_err(Error::at("unshare", "the cgroup namespace"))?;
+        nix::sched::unshare(NamespaceKind::Cgroup.flag())
+            .map_err(Error::at("unshare", "the cgroup namespace"))?;
     }
     if config.creates(NamespaceKind::Network) {
         loopback()?;

@@ -96,7 +96,12 @@ fn go_to(folder: &Path) -> Result<()> {
     }
     // A folder that an inherited descriptor leads to may lie outside of the root (CVE-2024-21626); then the kernel
     // has no path for it.
-    nix::unistd::getcwd().map(drop).map_err(|_| Error::start(format!("the working directory {} lies outside of the container's root", folder.display())))
+    nix::unistd::getcwd().map(drop).map_err(|_| {
+        Error::start(format!(
+            "the working directory {} lies outside of the container's root",
+            folder.display()
+        ))
+    })
 }
 
 fn drop_bounding(capabilities: &Capabilities) -> Result<()> {
@@ -123,7 +128,11 @@ fn set_capabilities(capabilities: &Capabilities) -> Result<()> {
         permitted: Caps::from_bits_retain(capabilities.permitted.bits()),
         inheritable: Caps::from_bits_retain(capabilities.inheritable.bits()),
     };
-    rustix::thread::set_capabilities(None, sets).map_err(|error| Error::start(format!("capset: {error}: floe itself must have every capability that the process is to have")))?;
+    rustix::thread::set_capabilities(None, sets).map_err(|error| {
+        Error::start(format!(
+            "capset: {error}: floe itself must have every capability that the process is to have"
+        ))
+    })?;
     rustix::thread::clear_ambient_capability_set().map_err(Error::at("prctl", "PR_CAP_AMBIENT"))?;
     for capability in capabilities.ambient.iter() {
         let one = Caps::from_bits_retain(1 << capability.number());
@@ -135,9 +144,8 @@ fn set_capabilities(capabilities: &Capabilities) -> Result<()> {
 
 /// The program as execvp(3) would find it, in the container's PATH.
 fn find(process: &Process) -> Result<Program> {
-    let text = |text: &str| {
-        CString::new(text).map_err(|_| Error::start(format!("{text:?} holds a zero byte")))
-    };
+    let text =
+        |text: &str| CString::new(text).map_err(|_| Error::start(format!("{text:?} holds a zero byte")));
     let args = process.args.iter().map(|arg| text(arg)).collect::<Result<Vec<_>>>()?;
     let mut env = process.env.iter().map(|variable| text(variable)).collect::<Result<Vec<_>>>()?;
     if !process.env.iter().any(|variable| variable.starts_with("HOME=")) {
@@ -174,9 +182,10 @@ fn not_found(name: &str) -> Error {
 
 fn home(uid: u32) -> String {
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let found = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| {
-        fields.len() > 5 && fields[2].parse() == Ok(uid) && !fields[5].is_empty()
-    });
+    let found = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.len() > 5 && fields[2].parse() == Ok(uid) && !fields[5].is_empty());
     found.map_or_else(|| "/".to_owned(), |fields| fields[5].to_owned())
 }
 

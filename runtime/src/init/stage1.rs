@@ -20,7 +20,8 @@ pub(crate) fn enter(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
         become_root()?;
     }
     if bootstrap.create.contains(&NamespaceKind::Time) {
-        nix::sched::unshare(NamespaceKind::Time.flag()).map_err(Error::at("unshare", "the time namespace"))?;
+        nix::sched::unshare(NamespaceKind::Time.flag())
+            .map_err(Error::at("unshare", "the time namespace"))?;
     }
     let flags = bootstrap
         .create

@@ -27,6 +27,7 @@ pub(crate) fn sealed(above: i32) -> Result<(PathBuf, File)> {
     std::io::copy(&mut source, &mut copy).map_err(Error::at("copy", own))?;
     fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
         .map_err(Error::at("seal", "the copy of floe"))?;
-    let copy = rustix::io::fcntl_dupfd_cloexec(&copy, above).map_err(Error::at("duplicate", "the copy of floe"))?;
+    let copy =
+        rustix::io::fcntl_dupfd_cloexec(&copy, above).map_err(Error::at("duplicate", "the copy of floe"))?;
     Ok((PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd())), File::from(copy)))
 }

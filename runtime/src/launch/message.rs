@@ -67,7 +67,8 @@ impl Peer {
 
     pub(crate) fn send(&mut self, message: &impl Serialize) -> Result<()> {
         let failed = Error::at("write to", "the start-up socket");
-        let bytes = serde_json::to_vec(message).map_err(|error| Error::call("encode", "a message", std::io::Error::from(error)))?;
+        let bytes = serde_json::to_vec(message)
+            .map_err(|error| Error::call("encode", "a message", std::io::Error::from(error)))?;
         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_ne_bytes();
         self.0.write_all(&size).and_then(|()| self.0.write_all(&bytes)).or_else(|error: std::io::Error| {
             // The other side is gone; what it said last is still to be read.
@@ -81,7 +82,12 @@ impl Peer {
         let mut size = [0u8; 4];
         match self.0.read_exact(&mut size) {
             Ok(()) => {}
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset
+                ) =>
+            {
                 return Ok(None);
             }
             Err(error) => return Err(failed()(error)),

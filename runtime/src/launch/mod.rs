@@ -150,7 +150,8 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
 pub fn open_exec_fifo(state_dir: &Path) -> Result<()> {
     use rustix::fs::{CWD, Mode, OFlags, openat};
     let path = state_dir.join(EXEC_FIFO);
-    let fifo = openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::at("open", &path))?;
+    let fifo = openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::at("open", &path))?;
     let mut byte = [0u8; 1];
     rustix::io::read(&fifo, &mut byte).map_err(Error::at("read", &path))?;
     std::fs::remove_file(&path).map_err(Error::at("remove", &path))
@@ -180,8 +181,8 @@ fn spawn(plan: &LaunchPlan, socket: UnixStream) -> Result<Child> {
     if let LaunchKind::Init { state_dir } = &plan.kind {
         use rustix::fs::{CWD, Mode, OFlags, openat};
         let path = state_dir.join(EXEC_FIFO);
-        let fifo =
-            openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(Error::at("open", &path))?;
+        let fifo = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Error::at("open", &path))?;
         mappings.push(FdMapping { parent_fd: fifo, child_fd: first + 1 });
     }
     if let Some(console) = &plan.console {
@@ -191,9 +192,9 @@ fn spawn(plan: &LaunchPlan, socket: UnixStream) -> Result<Child> {
     // What the caller passes on has to be without close-on-exec in it already, as its own parent gave it.
     let mut command = Command::new(&program);
     command.arg("init").env_clear().env(SOCKET_VARIABLE, first.to_string());
-    command
-        .fd_mappings(mappings)
-        .map_err(|error| Error::call("pass descriptors to", program.display(), std::io::Error::other(error.to_string())))?;
+    command.fd_mappings(mappings).map_err(|error| {
+        Error::call("pass descriptors to", program.display(), std::io::Error::other(error.to_string()))
+    })?;
     let child = command.spawn().map_err(Error::at("exec", &program))?;
     drop(keep);
     Ok(child)
@@ -203,7 +204,10 @@ fn bootstrap(plan: &LaunchPlan) -> Bootstrap {
     let join = match &plan.kind {
         LaunchKind::Exec { init } => NamespaceKind::ALL
             .iter()
-            .map(|kind| Join { kind: *kind, path: PathBuf::from(format!("/proc/{init}/ns/{}", kind.proc_name())) })
+            .map(|kind| Join {
+                kind: *kind,
+                path: PathBuf::from(format!("/proc/{init}/ns/{}", kind.proc_name())),
+            })
             .collect(),
         LaunchKind::Init { .. } => NamespaceKind::ALL
             .iter()
@@ -213,7 +217,9 @@ fn bootstrap(plan: &LaunchPlan) -> Bootstrap {
     };
     let create = match &plan.kind {
         LaunchKind::Exec { .. } => Vec::new(),
-        LaunchKind::Init { .. } => NamespaceKind::ALL.into_iter().filter(|kind| plan.config.creates(*kind)).collect(),
+        LaunchKind::Init { .. } => {
+            NamespaceKind::ALL.into_iter().filter(|kind| plan.config.creates(*kind)).collect()
+        }
     };
     Bootstrap {
         join,
@@ -232,7 +238,8 @@ fn map_ids(pid: i32, config: &Config) -> Result<()> {
         for IdMapping { container, host, count } in mappings {
             text.push_str(&format!("{container} {host} {count}\n"));
         }
-        let mut file = std::fs::OpenOptions::new().write(true).open(&path).map_err(Error::at("open", &path))?;
+        let mut file =
+            std::fs::OpenOptions::new().write(true).open(&path).map_err(Error::at("open", &path))?;
         // The kernel takes a map in one write only.
         file.write_all(text.as_bytes()).map_err(Error::at("write", &path))?;
     }

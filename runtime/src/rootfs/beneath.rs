@@ -95,7 +95,9 @@ impl Root {
 
     /// The folder that `path` lies in, made if it is missing, and the last part of `path`.
     pub(crate) fn parent<'a>(&self, path: &'a Path) -> Result<(Found, &'a OsStr)> {
-        let name = path.file_name().ok_or_else(|| Error::call("create in the container", path.display(), Errno::INVAL))?;
+        let name = path
+            .file_name()
+            .ok_or_else(|| Error::call("create in the container", path.display(), Errno::INVAL))?;
         Ok((self.folder(path.parent().unwrap_or(Path::new("/")))?, name))
     }
 
@@ -112,7 +114,11 @@ fn parts(path: &Path) -> Result<Vec<&OsStr>> {
             Component::Normal(name) => names.push(name),
             Component::RootDir | Component::CurDir => {}
             Component::ParentDir | Component::Prefix(_) => {
-                return Err(Error::call("use a path with `..` in the container", path.display(), Errno::INVAL));
+                return Err(Error::call(
+                    "use a path with `..` in the container",
+                    path.display(),
+                    Errno::INVAL,
+                ));
             }
         }
     }

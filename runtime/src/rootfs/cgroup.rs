@@ -28,7 +28,8 @@ struct Hierarchy {
 
 /// Makes the mount.
 pub(crate) fn make(root: &Root, wanted: &Mount, config: &Config) -> Result<()> {
-    let info = std::fs::read_to_string("/proc/self/mountinfo").map_err(Error::at("read", "/proc/self/mountinfo"))?;
+    let info =
+        std::fs::read_to_string("/proc/self/mountinfo").map_err(Error::at("read", "/proc/self/mountinfo"))?;
     let own = std::fs::read_to_string("/proc/self/cgroup").map_err(Error::at("read", "/proc/self/cgroup"))?;
     let namespace = config.creates(NamespaceKind::Cgroup);
     let hierarchies = hierarchies(&info, &own);
@@ -54,19 +55,27 @@ fn one(root: &Root, wanted: &Mount, hierarchy: &Hierarchy, namespace: bool) -> R
     let path = wanted.destination.join(&hierarchy.folder);
     let place = root.folder(&path)?;
     if namespace {
-        nix::mount::mount(Some("cgroup"), &place.path(), Some("cgroup"), wanted.flags.set, Some(hierarchy.options.as_str()))
-            .map_err(Error::at("mount a cgroup hierarchy at", &path))?;
+        nix::mount::mount(
+            Some("cgroup"),
+            &place.path(),
+            Some("cgroup"),
+            wanted.flags.set,
+            Some(hierarchy.options.as_str()),
+        )
+        .map_err(Error::at("mount a cgroup hierarchy at", &path))?;
     } else {
         let own = hierarchy.host.join(hierarchy.own.strip_prefix("/").unwrap_or(&hierarchy.own));
         bind(&own, &place.path(), true)?;
         let target = mount::target(root, &path)?;
-        mount::remount(&target.path(), wanted.flags).map_err(|error| Error::call("set the flags of", path.display(), error))?;
+        mount::remount(&target.path(), wanted.flags)
+            .map_err(|error| Error::call("set the flags of", path.display(), error))?;
     }
     // `cpu,cpuacct` is known by each of its controllers too.
     let controllers: Vec<&str> = hierarchy.folder.split(',').collect();
     if controllers.len() > 1 {
         for controller in controllers {
-            let (parent, name) = root.parent(&wanted.destination.join(controller)).map(|(parent, _)| (parent, controller))?;
+            let (parent, name) =
+                root.parent(&wanted.destination.join(controller)).map(|(parent, _)| (parent, controller))?;
             match rustix::fs::symlinkat(&hierarchy.folder, &parent, name) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(Error::call("symlink", path.display(), error)),
@@ -78,7 +87,8 @@ fn one(root: &Root, wanted: &Mount, hierarchy: &Hierarchy, namespace: bool) -> R
 
 fn unified(root: &Root, wanted: &Mount, namespace: bool, own: &str) -> Result<()> {
     let place = root.folder(&wanted.destination)?;
-    let fresh = nix::mount::mount(Some("cgroup"), &place.path(), Some("cgroup2"), wanted.flags.set, None::<&str>);
+    let fresh =
+        nix::mount::mount(Some("cgroup"), &place.path(), Some("cgroup2"), wanted.flags.set, None::<&str>);
     match fresh {
         Ok(()) if namespace => return Ok(()),
         // Mounted anew without a namespace, it would show the whole host.
@@ -104,7 +114,10 @@ fn hierarchies(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
     for line in mountinfo.lines() {
         let Some((left, right)) = line.split_once(" - ") else { continue };
         let (left, right): (Vec<&str>, Vec<&str>) = (left.split(' ').collect(), right.split(' ').collect());
-        let (Some(&host), Some(&"cgroup"), Some(super_options)) = (left.get(4), right.first(), right.get(2)) else { continue };
+        let (Some(&host), Some(&"cgroup"), Some(super_options)) = (left.get(4), right.first(), right.get(2))
+        else {
+            continue;
+        };
         let options: Vec<&str> = super_options.split(',').filter(|option| !is_plain(option)).collect();
         let place = own.lines().find_map(|entry| {
             let mut fields = entry.splitn(3, ':').skip(1);
@@ -125,7 +138,8 @@ fn hierarchies(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
 
 /// Options that every mount has.
 fn is_plain(option: &&str) -> bool {
-    matches!(*option, "rw" | "ro" | "xattr" | "clone_children" | "noprefix" | "seclabel") || option.starts_with("release_agent=")
+    matches!(*option, "rw" | "ro" | "xattr" | "clone_children" | "noprefix" | "seclabel")
+        || option.starts_with("release_agent=")
 }
 
 #[cfg(test)]

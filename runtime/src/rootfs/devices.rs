@@ -21,9 +21,10 @@ const LINKS: [(&str, &str); 4] = [
 
 /// Makes them, unless `/dev` is bound from the host, whose nodes are not ours to change.
 pub(crate) fn make(root: &Root, config: &Config) -> Result<()> {
-    let bound = config.mounts.iter().any(|mount| {
-        mount.destination == Path::new("/dev") && matches!(mount.kind, MountKind::Bind { .. })
-    });
+    let bound = config
+        .mounts
+        .iter()
+        .any(|mount| mount.destination == Path::new("/dev") && matches!(mount.kind, MountKind::Bind { .. }));
     if bound {
         return Ok(());
     }

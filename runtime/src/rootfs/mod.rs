@@ -64,7 +64,8 @@ pub(super) fn set_propagation(path: &Path, flags: MsFlags) -> Result<()> {
 
 pub(super) fn bind(source: &Path, target: &Path, recursive: bool) -> Result<()> {
     let flags = if recursive { MsFlags::MS_BIND | MsFlags::MS_REC } else { MsFlags::MS_BIND };
-    nix::mount::mount(Some(source), target, None::<&str>, flags, None::<&str>).map_err(Error::at("bind", source))
+    nix::mount::mount(Some(source), target, None::<&str>, flags, None::<&str>)
+        .map_err(Error::at("bind", source))
 }
 
 /// Makes the root `/`, and lets the host's go.

@@ -71,7 +71,10 @@ fn present_flags(path: &Path) -> Result<MsFlags, Errno> {
         (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
         (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
     ];
-    Ok(pairs.into_iter().filter(|(have, _)| present.contains(*have)).fold(MsFlags::empty(), |all, (_, flag)| all | flag))
+    Ok(pairs
+        .into_iter()
+        .filter(|(have, _)| present.contains(*have))
+        .fold(MsFlags::empty(), |all, (_, flag)| all | flag))
 }
 
 fn fresh(root: &Root, mount: &Mount, kind: &str, config: &Config) -> Result<()> {
@@ -80,10 +83,16 @@ fn fresh(root: &Root, mount: &Mount, kind: &str, config: &Config) -> Result<()> 
     let data = data_for(mount, kind, config);
     let label = mount.source.clone().unwrap_or_else(|| PathBuf::from(kind));
     let data = (!data.is_empty()).then_some(data);
-    nix::mount::mount(Some(&label), &place.path(), Some(kind), mount.flags.set, data.as_deref()).map_err(|error| {
-        let on = format!("{kind} at {} ({})", mount.destination.display(), data.as_deref().unwrap_or("no options"));
-        Error::call("mount", on, error)
-    })?;
+    nix::mount::mount(Some(&label), &place.path(), Some(kind), mount.flags.set, data.as_deref()).map_err(
+        |error| {
+            let on = format!(
+                "{kind} at {} ({})",
+                mount.destination.display(),
+                data.as_deref().unwrap_or("no options")
+            );
+            Error::call("mount", on, error)
+        },
+    )?;
     if let Some(copy) = copy {
         let target = target(root, &mount.destination)?;
         put(copy, &target.path())?;
@@ -98,7 +107,10 @@ fn data_for(mount: &Mount, kind: &str, config: &Config) -> String {
         return mount.data.clone();
     }
     let known = |option: &&str| {
-        option.strip_prefix("gid=").and_then(|gid| gid.parse().ok()).is_none_or(|gid: u32| config.host_gid(gid).is_some())
+        option
+            .strip_prefix("gid=")
+            .and_then(|gid| gid.parse().ok())
+            .is_none_or(|gid: u32| config.host_gid(gid).is_some())
     };
     mount.data.split(',').filter(known).collect::<Vec<_>>().join(",")
 }
@@ -115,7 +127,10 @@ fn attributes(flags: MsFlags) -> u64 {
         (MsFlags::MS_NOATIME, Attr::MOUNT_ATTR_NOATIME),
         (MsFlags::MS_STRICTATIME, Attr::MOUNT_ATTR_STRICTATIME),
     ];
-    pairs.into_iter().filter(|(flag, _)| flags.contains(*flag)).fold(0, |all, (_, attr)| all | u64::from(attr.bits()))
+    pairs
+        .into_iter()
+        .filter(|(flag, _)| flags.contains(*flag))
+        .fold(0, |all, (_, attr)| all | u64::from(attr.bits()))
 }
 
 /// A folder's content, held open from before something is mounted over it.
@@ -149,7 +164,8 @@ fn copy_folder(source: &Path, target: &Path) -> Result<()> {
         } else {
             continue;
         }
-        std::os::unix::fs::lchown(&to, Some(meta.uid()), Some(meta.gid())).map_err(Error::at("chown", &to))?;
+        std::os::unix::fs::lchown(&to, Some(meta.uid()), Some(meta.gid()))
+            .map_err(Error::at("chown", &to))?;
         if !meta.is_symlink() {
             let mode = std::fs::Permissions::from_mode(meta.mode() & 0o7777);
             std::fs::set_permissions(&to, mode).map_err(Error::at("chmod", &to))?;

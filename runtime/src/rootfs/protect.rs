@@ -43,7 +43,8 @@ fn mask(path: &Path) -> Result<()> {
     let folder = std::fs::metadata(path).map_err(Error::at("stat", path))?.is_dir();
     if folder {
         let flags = MsFlags::MS_RDONLY;
-        return nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("size=0k")).map_err(Error::at("mask", path));
+        return nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("size=0k"))
+            .map_err(Error::at("mask", path));
     }
     let null = Path::new("/dev/null");
     check_null(null)?;
@@ -70,8 +71,12 @@ fn exists(path: &Path) -> Result<bool> {
 pub(crate) fn set_parameters(parameters: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in parameters {
         let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
-        let file = rustix::fs::open(&path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-            .map_err(Error::at("open", &path))?;
+        let file = rustix::fs::open(
+            &path,
+            rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )
+        .map_err(Error::at("open", &path))?;
         // An image that has a folder in the place of /proc would take the value for itself.
         let system = rustix::fs::fstatfs(&file).map_err(Error::at("statfs", &path))?;
         if system.f_type != PROC_SUPER_MAGIC {

@@ -36,7 +36,9 @@ impl RestoreRoot {
         let inside = Root::open(path)?;
         for mount in config.mounts.iter().filter(|mount| !below_another(config, &mount.destination)) {
             match (&mount.kind, &mount.source) {
-                (MountKind::Bind { .. }, Some(source)) if source.is_file() => inside.file(&mount.destination)?,
+                (MountKind::Bind { .. }, Some(source)) if source.is_file() => {
+                    inside.file(&mount.destination)?
+                }
                 _ => inside.folder(&mount.destination)?,
             };
         }
