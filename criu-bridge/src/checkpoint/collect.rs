@@ -1,0 +1,124 @@
+//! The look at a container before it is frozen: what CRIU has to be told, and what stands in the way.
+
+use std::path::PathBuf;
+
+use floe_runtime::Container;
+use floe_runtime::config::NamespaceKind;
+
+use super::options::{Options, Tcp};
+use crate::error::{Error, Result};
+use crate::outside::{self, OutsideMount, OutsideNamespace};
+use crate::preflight::Blocker;
+use crate::tasks::{self, Task};
+
+/// What was found. It is a plan: nothing was changed for it.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The container's first process, in floe's pid namespace.
+    pub init: i32,
+    /// Every process, the first one first.
+    pub pids: Vec<i32>,
+    /// The root file system, as a path on this host.
+    pub root: PathBuf,
+    /// What the freezer of both cgroup versions is reached by.
+    pub freezer: Option<PathBuf>,
+    /// Mounts whose content is the host's.
+    pub mounts: Vec<OutsideMount>,
+    /// Namespaces that are shared with others, with their inode numbers.
+    pub namespaces: Vec<(OutsideNamespace, u64)>,
+    /// What descriptors 0 to 2 of the first process lead to.
+    pub stdio: Vec<String>,
+    /// Whether TCP connections are to be kept, so that packets must be held back meanwhile.
+    pub lock_network: bool,
+}
+
+/// Looks at `container`.
+///
+/// # Errors
+/// [`Error::WrongState`] if it has no processes; [`Error::Blocked`] with everything that stands in the way.
+pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
+    let init = container.init_pid().ok_or_else(|| Error::WrongState {
+        id: container.id().to_string(),
+        status: container.status().to_string(),
+        hint: "only a running or paused container can be checkpointed",
+    })?;
+    let init = init.as_raw();
+    let mut pids: Vec<i32> = container.cgroup().processes()?.into_iter().map(|pid| pid.as_raw()).collect();
+    pids.retain(|pid| *pid != init);
+    pids.insert(0, init);
+
+    let host = std::process::id().cast_signed();
+    let own_cgroups = tasks::namespace(init, "cgroup")? != tasks::namespace(host, "cgroup")?;
+    let mounts = outside::mounts_of(&tasks::mounts(init)?, &tasks::mounts(host)?, own_cgroups);
+    let connections = tasks::connections(&pids);
+    let blockers = blockers(&pids, &connections, options);
+    if !blockers.is_empty() {
+        return Err(Error::Blocked(blockers));
+    }
+    Ok(Plan {
+        init,
+        root: container.rootfs().to_owned(),
+        freezer: container.cgroup().freezer_path(),
+        mounts,
+        namespaces: joined(container, init)?,
+        stdio: outside::stdio_of(init),
+        lock_network: options.tcp == Tcp::Established && !connections.is_empty(),
+        pids,
+    })
+}
+
+/// Namespaces that the configuration names by path, of the kinds that CRIU can leave to others.
+fn joined(container: &Container, init: i32) -> Result<Vec<(OutsideNamespace, u64)>> {
+    let mut found = Vec::new();
+    for (namespace, key) in [(NamespaceKind::Network, "extRootNetNS"), (NamespaceKind::Pid, "extRootPidNS")] {
+        let kind = namespace.proc_name();
+        if container.config().namespace(namespace).is_some_and(|namespace| namespace.path.is_some()) {
+            let namespace = OutsideNamespace { kind: kind.to_owned(), key: key.to_owned() };
+            found.push((namespace, tasks::namespace(init, kind)?));
+        }
+    }
+    Ok(found)
+}
+
+fn blockers(pids: &[i32], connections: &[tasks::Connection], options: &Options) -> Vec<Blocker> {
+    let mut found = Vec::new();
+    if options.tcp == Tcp::Fail {
+        found.extend(connections.iter().map(|connection| Blocker {
+            pid: Some(connection.pid),
+            process: Task::look(connection.pid).name,
+            what: format!("has a TCP connection ({})", connection.state),
+            on: format!("{} -> {}", connection.local, connection.remote),
+            hint: "pass --tcp established to keep it, or --tcp close to drop it".to_owned(),
+        }));
+    }
+    found.extend(pids.iter().filter_map(|pid| traced(*pid)));
+    found.extend(pids.iter().flat_map(|pid| uring(*pid)));
+    found
+}
+
+/// CRIU works through ptrace(2), and a task has one tracer.
+fn traced(pid: i32) -> Option<Blocker> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim().parse::<i32>().ok()?;
+    (tracer != 0).then(|| Blocker {
+        pid: Some(pid),
+        process: Task::look(pid).name,
+        what: "is being traced by".to_owned(),
+        on: format!("process {tracer} ({})", Task::look(tracer).name),
+        hint: "detach the debugger or strace and try again".to_owned(),
+    })
+}
+
+fn uring(pid: i32) -> Vec<Blocker> {
+    let all = tasks::descriptors(pid).unwrap_or_default();
+    let rings = all.into_iter().filter(|descriptor| descriptor.target.to_string_lossy() == "anon_inode:[io_uring]");
+    rings
+        .map(|descriptor| Blocker {
+            pid: Some(pid),
+            process: Task::look(pid).name,
+            what: "uses io_uring, which criu cannot dump, on descriptor".to_owned(),
+            on: descriptor.fd.to_string(),
+            hint: "turn io_uring off in the program's configuration".to_owned(),
+        })
+        .collect()
+}

@@ -1,0 +1,278 @@
+//! A container, dumped into one archive.
+//!
+//! 1. **collect**: the container is looked at while it runs ([`collect`]); a leftover of a killed dump is removed.
+//! 2. A journal entry is written: should floe be killed from here on, the next floe command thaws the container.
+//! 3. **freeze**, **dump pages**: CRIU works; pages flow through [`crate::pages`] into the archive.
+//! 4. **seal**: manifest, index, table; fsync; rename.
+//!
+//! Whatever fails before the rename leaves the container as it was and no file. With `leave_running` the container
+//! runs again before pages that still wait are compressed; otherwise CRIU kills it only after the rename.
+
+mod collect;
+mod dump;
+mod options;
+mod request;
+pub(crate) mod seal;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use floe_runtime::{Container, Status, Verb};
+use nix::sys::socket::{setsockopt, sockopt};
+
+pub use collect::{Plan, collect};
+pub use options::{Options, Tcp};
+
+use crate::cancel::Cancel;
+use crate::criu::Criu;
+use crate::error::{Error, Result};
+use crate::failure::Failure;
+use crate::pages::PageReceiver;
+use crate::preflight::Blocker;
+use crate::progress::{Phase, Progress};
+use crate::record::Records;
+use crate::scratch::Scratch;
+use crate::session::{Outcome, Session, own_number};
+use crate::tasks::{Descriptor, Task};
+use dump::Dump;
+use seal::Seal;
+
+/// Room in the page socket. CRIU fills it while the receiver hands a full frame on.
+const PAGE_SOCKET_BUFFER: usize = 4 << 20;
+
+/// What a finished checkpoint has to tell.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Report {
+    /// The archive.
+    pub path: PathBuf,
+    /// Its id.
+    pub snapshot: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Bytes before compression.
+    pub plain_bytes: u64,
+    /// Bytes of memory pages.
+    pub page_bytes: u64,
+    /// How many processes were dumped.
+    pub processes: usize,
+    /// How long the container stood still, in microseconds: CRIU's own figure where the container runs on, else
+    /// from the order to freeze until everything was dumped.
+    pub frozen_us: u64,
+    /// From the call to the end, in microseconds.
+    pub total_us: u64,
+    /// Most bytes of pages that waited in memory.
+    pub spool_peak: u64,
+    /// Whether the container runs on.
+    pub running: bool,
+}
+
+/// Who makes a checkpoint, and with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Tools<'a> {
+    /// The CRIU to drive.
+    pub criu: &'a Criu,
+    /// The records of this host.
+    pub records: &'a Records,
+    /// Hears how far the work is.
+    pub progress: &'a dyn Progress,
+    /// Stops it.
+    pub cancel: Option<&'a Cancel>,
+}
+
+/// Dumps `container` into the archive `path`.
+///
+/// # Errors
+/// Any of [`Error`]. [`Error::SetRunningAgain`] around it says that the container had been frozen meanwhile; without
+/// it nothing was changed.
+pub fn checkpoint(container: &mut Container, path: &Path, options: &Options, tools: Tools<'_>) -> Result<Report> {
+    let began = Instant::now();
+    tools.progress.phase(Phase::Collect);
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NotRoot { verb: "checkpoint" });
+    }
+    let was_paused = match container.status() {
+        Status::Running => false,
+        Status::Paused => true,
+        other => {
+            return Err(Error::WrongState {
+                id: container.id().to_string(),
+                status: other.to_string(),
+                hint: "only a running or paused container can be checkpointed",
+            });
+        }
+    };
+    let journal = container.begin_journal(Verb::Checkpoint)?;
+    let plan = collect(container, options)?;
+    remove_leftovers(&plan, was_paused, tools.progress);
+    let result = run(container, &plan, path, options, tools);
+    let result = match result {
+        Ok(done) => Ok(done),
+        Err(error) => Err(restore_state(container, was_paused, error, tools.progress)),
+    };
+    journal.end()?;
+    let done = result?;
+    let sealed = done.sealed;
+    Ok(Report {
+        path: sealed.path,
+        snapshot: done.snapshot,
+        bytes: sealed.bytes,
+        plain_bytes: sealed.plain_bytes,
+        page_bytes: done.page_bytes,
+        processes: plan.pids.len(),
+        frozen_us: micros(done.frozen),
+        total_us: micros(began.elapsed()),
+        spool_peak: sealed.spool_peak,
+        running: options.leave_running,
+    })
+}
+
+/// What came of a dump.
+struct Done {
+    sealed: floe_snapshot_format::Sealed,
+    snapshot: String,
+    page_bytes: u64,
+    frozen: Duration,
+}
+
+fn run(container: &mut Container, plan: &Plan, path: &Path, options: &Options, tools: Tools<'_>) -> Result<Done> {
+    let scratch = Scratch::new()?;
+    let mut seal = Seal::new(container, tools.criu, &scratch, options)?;
+    let archive = seal.begin(path, options)?;
+    let (ours, theirs) = UnixStream::pair().map_err(|source| Error::call("socketpair", "for pages", source))?;
+    widen(&theirs);
+    let receiver = PageReceiver::start(ours, tools.criu.version().page_wire(), archive)?;
+    let (session, numbers) = Session::spawn(tools.criu.path(), vec![OwnedFd::from(theirs)])?;
+    let pages = numbers.first().copied().unwrap_or(-1);
+    let request = request::dump(plan, options, request::Numbers { scratch: own_number(&scratch), pages });
+    let mut dump = Dump::new(plan, seal, tools.progress, options.leave_running, receiver);
+    let outcome = session.call(&request, &mut dump, tools.cancel, options.timeout)?;
+    if !outcome.succeeded() {
+        return Err(failed(dump, outcome, &scratch, container, plan));
+    }
+    if options.leave_running {
+        dump.finish()?;
+    }
+    let Some(sealed) = dump.sealed.take() else {
+        return Err(Error::NotCriu {
+            path: tools.criu.path().to_owned(),
+            detail: "it said that it had dumped, and never asked at post-dump".to_owned(),
+        });
+    };
+    let record = dump.record(container)?;
+    // The archive is complete without it: a restore can still be told the bundle.
+    if let Err(error) = tools.records.keep(&record) {
+        tools.progress.warn(&format!("this host's record of the snapshot could not be kept ({error}); restore it with --bundle"));
+    }
+    if !options.leave_running {
+        container.mark_checkpointed()?;
+    }
+    Ok(Done { snapshot: record.snapshot, page_bytes: dump.page_bytes, frozen: dump.frozen, sealed })
+}
+
+/// CRIU's pipes hold a megabyte; a socket that takes less than that at once makes it wait for the reader.
+fn widen(socket: &UnixStream) {
+    // Beyond net.core.wmem_max this needs CAP_NET_ADMIN; a smaller buffer only costs time.
+    let _ = setsockopt(socket, sockopt::SndBufForce, &PAGE_SOCKET_BUFFER);
+}
+
+/// The nearest cause of a failed dump. An archive that got its name in the last moment is taken back if the
+/// container lives on.
+fn failed(mut dump: Dump<'_>, outcome: Outcome, scratch: &Scratch, container: &Container, plan: &Plan) -> Error {
+    let phase = crate::session::Handler::phase(&dump);
+    if let Some(sealed) = dump.sealed.take() {
+        if container.init_pid().is_some_and(|pid| pid.as_raw() == plan.init) {
+            let _ = std::fs::remove_file(&sealed.path);
+        }
+    }
+    let pages = dump.take_pages().and_then(|(_, received)| received.err());
+    let cut = matches!(outcome.veto, Some(Error::Interrupted { .. } | Error::TimedOut { .. }));
+    if let Some(veto) = outcome.veto {
+        return veto;
+    }
+    match pages {
+        // What stopped the receiver (a full disk, most often) made CRIU fail, not the other way round.
+        Some(error @ Error::Snapshot(_)) if !cut => error,
+        _ => {
+            let log = scratch.read_text(request::LOG);
+            let errno = outcome.reply.as_ref().filter(|reply| reply.has_cr_errno()).map(|reply| reply.cr_errno());
+            let message = match (&outcome.reply, outcome.status.code()) {
+                (Some(reply), _) => reply.cr_errmsg().to_owned(),
+                (None, _) => String::new(),
+            };
+            let mut failure = Failure::read(phase, errno, &message, &log, &outcome.stderr);
+            if outcome.reply.is_none() {
+                failure.reason = died(&outcome.status, &failure.reason);
+            }
+            Error::Criu(Box::new(failure))
+        }
+    }
+}
+
+pub(crate) fn died(status: &std::process::ExitStatus, reason: &str) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match status.signal() {
+        Some(signal) => {
+            let name = nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.to_string());
+            format!("criu was killed by {name}")
+        }
+        None => reason.to_owned(),
+    }
+}
+
+/// After a failure the container is what it was: running, or paused. The error says so if it had been frozen.
+fn restore_state(container: &Container, was_paused: bool, error: Error, progress: &dyn Progress) -> Error {
+    let frozen_before = matches!(
+        error.innermost(),
+        Error::Criu(_) | Error::Interrupted { .. } | Error::TimedOut { .. } | Error::PageStream { .. } | Error::Snapshot(_)
+    );
+    let cgroup = container.cgroup();
+    let back = match (was_paused, cgroup.is_frozen()) {
+        (true, Ok(false)) => cgroup.freeze(),
+        (false, Ok(true)) => cgroup.thaw(),
+        (_, Err(failure)) => Err(failure),
+        _ => Ok(()),
+    };
+    if let Err(failure) = back {
+        progress.warn(&format!("the container could not be set going again: {failure}; try `floe resume {}`", container.id()));
+        return error;
+    }
+    if container.init_pid().is_none() {
+        progress.warn(&format!("the first process of {} ended meanwhile", container.id()));
+        return error;
+    }
+    if frozen_before { error.set_running_again() } else { error }
+}
+
+/// Mappings that a killed dump left are taken out before the next one. A paused container's tasks cannot be made to
+/// run even one instruction; theirs wait for the first checkpoint when they run.
+fn remove_leftovers(plan: &Plan, was_paused: bool, progress: &dyn Progress) {
+    if was_paused {
+        return;
+    }
+    for pid in &plan.pids {
+        match crate::parasite::remove(*pid) {
+            Ok(0) => {}
+            Ok(count) => progress.warn(&format!(
+                "process {pid}: {count} mappings that a killed checkpoint had left were removed"
+            )),
+            Err(error) => progress.warn(&format!("a leftover of a killed checkpoint stays: {error}")),
+        }
+    }
+}
+
+/// A folder of the host that a process holds open cannot be brought back, and is a way out of the container.
+fn stray(descriptor: &Descriptor) -> Blocker {
+    Blocker {
+        pid: Some(descriptor.pid),
+        process: Task::look(descriptor.pid).name,
+        what: format!("holds a folder of the host open on descriptor {}:", descriptor.fd),
+        on: descriptor.target.display().to_string(),
+        hint: "close it in the program that started the container".to_owned(),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,54 @@
+//! What a caller may choose about a checkpoint.
+
+use std::time::Duration;
+
+/// What is done about TCP connections that are open at the checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tcp {
+    /// Refuse, naming them. Nothing is frozen.
+    #[default]
+    Fail,
+    /// Keep them: they go on after the restore if the address is there and the other side waited.
+    Established,
+    /// Close them: the container finds them reset after the restore.
+    Close,
+}
+
+/// How a checkpoint is made. The defaults are those of `floe checkpoint` without flags.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Let the container go on afterwards; otherwise it is gone once the archive is safe.
+    pub leave_running: bool,
+    /// What is done about TCP connections.
+    pub tcp: Tcp,
+    /// Keep file locks (flock(2), fcntl(2)) that the container holds.
+    pub file_locks: bool,
+    /// Let UNIX sockets go whose other side is outside the container.
+    pub ext_unix_sk: bool,
+    /// The container's session or terminal belongs to a process outside.
+    pub shell_job: bool,
+    /// Give deleted files that are still open a name for the time of the snapshot, instead of a copy in it.
+    pub link_remap: bool,
+    /// Longest time without a sign from CRIU.
+    pub timeout: Duration,
+    /// Level of zstd, 1 to 19.
+    pub level: i32,
+    /// Bytes of pages that may wait in memory for compression; `None` takes half of what is available.
+    pub spool_budget: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            leave_running: false,
+            tcp: Tcp::Fail,
+            file_locks: false,
+            ext_unix_sk: false,
+            shell_job: false,
+            link_remap: false,
+            timeout: Duration::from_secs(60),
+            level: 1,
+            spool_budget: None,
+        }
+    }
+}

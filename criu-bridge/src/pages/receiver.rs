@@ -1,0 +1,254 @@
+//! The thread that takes pages off the socket while the container stands still.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use floe_snapshot_format::criu::pagemap::Run;
+use floe_snapshot_format::{MemberName, Sink};
+use super::wire::{self, Message, Owner, PAGE_SIZE, flags};
+use crate::error::{Error, Result};
+use crate::version::PageWire;
+
+/// Most streams of one dump: a task or a shared memory segment each. Linux has at most 2^22 pids.
+const STREAM_LIMIT: usize = 1 << 22;
+
+/// What kind of memory a stream holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Of the task with this pid in the images.
+    Task(u64),
+    /// Of the shared memory segment with this id.
+    SharedMemory(u64),
+}
+
+/// The pages of one address space, as they were received.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    /// Whose they are.
+    pub kind: StreamKind,
+    /// N of `pages-N.img`, from 1.
+    pub pages_id: u32,
+    /// The runs in the order of their addresses.
+    pub runs: Vec<Run>,
+    /// Pages whose bytes came along.
+    pub present: u64,
+}
+
+/// Everything that one dump sent.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// In the order in which CRIU sent them.
+    pub streams: Vec<Stream>,
+    /// Bytes of pages.
+    pub bytes: u64,
+    /// Whether CRIU closed in good order.
+    pub complete: bool,
+}
+
+/// The running thread. It owns the sink until it ends, and gives it back.
+#[derive(Debug)]
+pub struct PageReceiver<S> {
+    thread: JoinHandle<(S, Result<Received>)>,
+    socket: Arc<UnixStream>,
+    count: Arc<AtomicU64>,
+}
+
+impl<S: Sink + Send + 'static> PageReceiver<S> {
+    /// Starts it on our end of the pair. Page members are written to `sink` as `checkpoint/pages-N.img`.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if no thread can be made.
+    pub fn start(socket: UnixStream, wire: PageWire, sink: S) -> Result<Self> {
+        let socket = Arc::new(socket);
+        let count = Arc::new(AtomicU64::new(0));
+        let job = Job { socket: Arc::clone(&socket), wire, at: 0, count: Arc::clone(&count), received: Received::default(), frame: Vec::new() };
+        let thread = std::thread::Builder::new()
+            .name("page-receiver".to_owned())
+            .spawn(move || job.run(sink))
+            .map_err(|source| Error::call("start a thread", "page-receiver", source))?;
+        Ok(Self { thread, socket, count })
+    }
+
+    /// Bytes of pages so far.
+    pub fn bytes(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// A handle by which the stream can be counted and cut from elsewhere.
+    pub fn handle(&self) -> ReceiverHandle {
+        ReceiverHandle { socket: Arc::clone(&self.socket), count: Arc::clone(&self.count) }
+    }
+
+    /// Waits for the end of the stream, and hands the sink back with what came.
+    pub fn join(self) -> (Option<S>, Result<Received>) {
+        match self.thread.join() {
+            Ok((sink, received)) => (Some(sink), received),
+            Err(_) => (
+                None,
+                Err(Error::Call {
+                    call: "receive pages",
+                    on: String::new(),
+                    source: std::io::Error::other("the receiving thread panicked"),
+                }),
+            ),
+        }
+    }
+}
+
+/// See [`PageReceiver::handle`].
+#[derive(Debug, Clone)]
+pub struct ReceiverHandle {
+    socket: Arc<UnixStream>,
+    count: Arc<AtomicU64>,
+}
+
+impl ReceiverHandle {
+    /// Bytes of pages so far.
+    pub fn bytes(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Cuts the connection: CRIU's next write fails, and it lets the tasks go.
+    pub fn cut(&self) {
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+struct Job {
+    socket: Arc<UnixStream>,
+    wire: PageWire,
+    at: u64,
+    count: Arc<AtomicU64>,
+    received: Received,
+    /// The frame that is being filled; runs follow each other in it without gaps.
+    frame: Vec<u8>,
+}
+
+impl Job {
+    fn run<S: Sink>(mut self, mut sink: S) -> (S, Result<Received>) {
+        let result = self.receive(&mut sink);
+        if result.is_err() {
+            // CRIU must not wait for a reader that is gone.
+            let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        }
+        (sink, result.map(|()| self.received))
+    }
+
+    fn receive(&mut self, sink: &mut dyn Sink) -> Result<()> {
+        let mut space = Vec::with_capacity(32);
+        let size = wire::size(self.wire);
+        loop {
+            space.clear();
+            if !self.fill(&mut space, size)? {
+                return self.close(sink);
+            }
+            let message = wire::parse(self.wire, &space).map_err(|detail| self.misread(detail))?;
+            match message {
+                Message::Open { owner, answer } => {
+                    self.close(sink)?;
+                    self.open(owner, sink)?;
+                    if answer {
+                        self.reply(&[0])?;
+                    }
+                }
+                Message::Run { vaddr, pages, flags } => self.run_of_pages(vaddr, pages, flags, sink)?,
+                Message::ParentQuery => self.reply(&0i32.to_ne_bytes())?,
+                Message::Close => {
+                    self.close(sink)?;
+                    self.received.complete = true;
+                    return self.reply(&0i32.to_ne_bytes());
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, owner: Owner, sink: &mut dyn Sink) -> Result<()> {
+        let kind = match owner {
+            Owner::Task(id) => StreamKind::Task(id),
+            Owner::SharedMemory(id) => StreamKind::SharedMemory(id),
+        };
+        let next = self.received.streams.len() + 1;
+        let pages_id = match u32::try_from(next) {
+            Ok(id) if next <= STREAM_LIMIT => id,
+            _ => return Err(self.misread(format!("{next} address spaces"))),
+        };
+        sink.begin(&MemberName::new(&format!("checkpoint/pages-{pages_id}.img"))?, 0o600)?;
+        self.frame = sink.buffer();
+        self.received.streams.push(Stream { kind, pages_id, runs: Vec::new(), present: 0 });
+        Ok(())
+    }
+
+    /// Ends the stream that is open, if one is.
+    fn close(&mut self, sink: &mut dyn Sink) -> Result<()> {
+        if self.frame.capacity() == 0 {
+            return Ok(());
+        }
+        let rest = std::mem::take(&mut self.frame);
+        if !rest.is_empty() {
+            sink.push(rest)?;
+        }
+        Ok(sink.end()?)
+    }
+
+    fn run_of_pages(&mut self, vaddr: u64, pages: u64, run_flags: u32, sink: &mut dyn Sink) -> Result<()> {
+        if self.frame.capacity() == 0 {
+            return Err(self.misread("pages before any stream".to_owned()));
+        }
+        let present = run_flags & flags::PRESENT != 0;
+        if let Some(stream) = self.received.streams.last_mut() {
+            stream.runs.push(Run { vaddr, pages, flags: run_flags });
+            if present {
+                stream.present += pages;
+            }
+        }
+        let mut left = if present { pages * PAGE_SIZE } else { 0 };
+        while left > 0 {
+            let mut frame = std::mem::take(&mut self.frame);
+            let room = frame.capacity() - frame.len();
+            let want = usize::try_from(left).map_or(room, |left| left.min(room));
+            let whole = self.fill(&mut frame, want)?;
+            if !whole {
+                return Err(self.misread("the stream ended within a run of pages".to_owned()));
+            }
+            left -= want as u64;
+            self.received.bytes += want as u64;
+            self.count.fetch_add(want as u64, Ordering::Relaxed);
+            self.frame = if frame.len() == frame.capacity() {
+                sink.push(frame)?;
+                sink.buffer()
+            } else {
+                frame
+            };
+        }
+        Ok(())
+    }
+
+    /// Appends exactly `want` bytes to `buffer`, within its capacity and without clearing it first. `false` if the
+    /// stream ended before the first of them.
+    fn fill(&mut self, buffer: &mut Vec<u8>, want: usize) -> Result<bool> {
+        let start = buffer.len();
+        buffer.reserve_exact(want);
+        // `read_to_end` reads into the spare capacity as it is; the limit keeps it from growing the buffer.
+        let got = (&*self.socket)
+            .take(want as u64)
+            .read_to_end(buffer)
+            .map_err(|source| Error::call("receive pages", "criu", source))?;
+        self.at += got as u64;
+        match buffer.len() - start {
+            0 if want > 0 => Ok(false),
+            got if got == want => Ok(true),
+            _ => Err(self.misread("the stream ended within a message".to_owned())),
+        }
+    }
+
+    fn reply(&self, bytes: &[u8]) -> Result<()> {
+        (&*self.socket).write_all(bytes).map_err(|source| Error::call("answer criu", "page stream", source))
+    }
+
+    fn misread(&self, detail: String) -> Error {
+        Error::PageStream { at: self.at, detail }
+    }
+}

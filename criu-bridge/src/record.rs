@@ -1,0 +1,172 @@
+//! What this host remembers of a snapshot, and the snapshot must not say.
+//!
+//! A snapshot may come from anywhere, so no path in it is opened on this host. Where it was made here, though, its
+//! owner expects it back without naming everything again: the bundle, the log files that were open. For that a small
+//! record is written beside the container states when a snapshot is made. It outlives `delete`. It is found by the
+//! snapshot's id and believed only when it also holds the digest of the container's configuration.
+//!
+//! With the default root, which a reboot empties, records are in `/var/lib/floe/records`; another root keeps its own
+//! in `@records` (no container can have that name).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Most records that are kept; the oldest go first. Each is a few kilobytes.
+const KEPT: usize = 4096;
+
+/// Longest record that is read back.
+const SIZE_LIMIT: u64 = 16 << 20;
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The id of the snapshot.
+    pub snapshot: String,
+    /// The container that it was made of.
+    pub container: String,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// BLAKE3 of the OCI configuration, as the snapshot has it.
+    pub spec_digest: String,
+    /// Host files by CRIU's key.
+    pub files: BTreeMap<String, PathBuf>,
+    /// Inode numbers of those files, to tell a file from another that took its name.
+    pub inodes: BTreeMap<String, u64>,
+}
+
+/// The records of one state root.
+#[derive(Debug, Clone)]
+pub struct Records(PathBuf);
+
+impl Records {
+    /// Those that belong to the state root `root`.
+    pub fn of(root: &Path) -> Self {
+        if root == Path::new(floe_runtime::DEFAULT_ROOT) {
+            Self(PathBuf::from("/var/lib/floe/records"))
+        } else {
+            Self(root.join("@records"))
+        }
+    }
+
+    /// Keeps `record`, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if it cannot be written.
+    pub fn keep(&self, record: &Record) -> Result<()> {
+        let dir = &self.0;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(|source| Error::call("mkdir", dir, source))?;
+        let path = self.path(&record.snapshot)?;
+        let text = serde_json::to_vec_pretty(record)
+            .map_err(|source| Error::call("encode", &path, std::io::Error::from(source)))?;
+        let written = || -> std::io::Result<()> {
+            let mut file = tempfile::Builder::new().prefix(".record").tempfile_in(dir)?;
+            file.write_all(&text)?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            fs::File::open(dir)?.sync_all()
+        };
+        written().map_err(|source| Error::call("write", &path, source))?;
+        self.prune();
+        Ok(())
+    }
+
+    /// The record of `snapshot`, if this host has one.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if it is there and cannot be read.
+    pub fn find(&self, snapshot: &str) -> Result<Option<Record>> {
+        let path = self.path(snapshot)?;
+        let read = || -> std::io::Result<Vec<u8>> {
+            use std::io::Read;
+            let mut bytes = Vec::new();
+            fs::File::open(&path)?.take(SIZE_LIMIT).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        match read() {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|source| Error::call("parse", &path, std::io::Error::from(source))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::call("read", &path, source)),
+        }
+    }
+
+    /// Forgets `snapshot`. That it was never known is no failure.
+    pub fn forget(&self, snapshot: &str) {
+        if let Ok(path) = self.path(snapshot) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// A snapshot's id is data from outside: only hexadecimal digits become a file name.
+    fn path(&self, snapshot: &str) -> Result<PathBuf> {
+        if snapshot.is_empty() || snapshot.len() > 64 || !snapshot.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Error::Unfit {
+                what: "its id is not a row of hexadecimal digits".to_owned(),
+                hint: "it was not made by floe".to_owned(),
+            });
+        }
+        Ok(self.0.join(format!("{snapshot}.json")))
+    }
+
+    fn prune(&self) {
+        let Ok(entries) = fs::read_dir(&self.0) else { return };
+        let mut all: Vec<_> = entries
+            .flatten()
+            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .collect();
+        if all.len() > KEPT {
+            all.sort();
+            for (_, path) in all.iter().take(all.len() - KEPT) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(snapshot: &str) -> Record {
+        Record {
+            snapshot: snapshot.to_owned(),
+            container: "web".to_owned(),
+            bundle: PathBuf::from("/srv/web"),
+            spec_digest: "00".to_owned(),
+            files: BTreeMap::from([("file[1d:2]".to_owned(), PathBuf::from("/var/log/web"))]),
+            inodes: BTreeMap::from([("file[1d:2]".to_owned(), 2)]),
+        }
+    }
+
+    #[test]
+    fn a_record_is_found_by_its_snapshot_until_it_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::of(dir.path());
+        assert_eq!(records.find("ab12").unwrap(), None);
+        records.keep(&record("ab12")).unwrap();
+        assert_eq!(records.find("ab12").unwrap(), Some(record("ab12")));
+        records.forget("ab12");
+        assert_eq!(records.find("ab12").unwrap(), None);
+    }
+
+    #[test]
+    fn an_id_cannot_lead_out_of_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::of(dir.path());
+        for id in ["", "../x", "a/b", "ZZ"] {
+            assert!(records.find(id).is_err(), "{id}");
+        }
+    }
+}

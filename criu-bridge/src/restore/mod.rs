@@ -1,0 +1,265 @@
+//! A container, brought back from an archive.
+//!
+//! 1. **unpack**: the archive is opened and every frame that is needed is verified while it goes into a tmpfs that
+//!    nobody else sees. Nothing was started, nothing was taken.
+//! 2. The name is reserved: a folder, a record that says "being restored", a cgroup without limits.
+//! 3. **fork tree**, **files and namespaces**, **memory and threads**: CRIU works, from within that cgroup.
+//! 4. At `post-restore` the tasks are complete and wait: limits are set, the container is recorded.
+//! 5. **resume**.
+//!
+//! Whatever fails takes all of it back. The archive is only read.
+
+mod inherit;
+mod plan;
+mod request;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use floe_runtime::{Container, ContainerId, Reservation, RestoreRoot, Store};
+use floe_snapshot_format::{Archive, Member};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::cancel::Cancel;
+use crate::checkpoint::Tools;
+use crate::error::{Error, Result};
+use crate::failure::Failure;
+use crate::progress::{Phase, Progress};
+use crate::scratch::Scratch;
+use crate::session::{Answer, Handler, Outcome, Session};
+use inherit::Inherited;
+use plan::Plan;
+
+/// How a restore is made.
+#[derive(Debug)]
+pub struct Options {
+    /// The bundle that gives the root file system and the configuration; `None` takes the one that this host's
+    /// record of the snapshot names.
+    pub bundle: Option<PathBuf>,
+    /// Where the masters of terminals go whose other end is lost.
+    pub console: Option<OwnedFd>,
+    /// Longest time without a sign from CRIU.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { bundle: None, console: None, timeout: Duration::from_secs(60) }
+    }
+}
+
+/// What a finished restore has to tell.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Report {
+    /// The container.
+    pub container: String,
+    /// Its first process, a child of the caller.
+    pub pid: i32,
+    /// How many processes came back.
+    pub processes: usize,
+    /// Verifying and unpacking, in microseconds.
+    pub unpack_us: u64,
+    /// From the call until the tasks ran, in microseconds.
+    pub total_us: u64,
+}
+
+/// Restores the archive at `path` as the container `id`. Its first process is a child of the caller, which waits for
+/// it, or ends and leaves it to init.
+///
+/// # Errors
+/// Any of [`Error`]; nothing of the container is left then.
+pub fn restore(store: &Store, id: &ContainerId, path: &Path, options: Options, tools: Tools<'_>) -> Result<(Container, Report)> {
+    let began = Instant::now();
+    tools.progress.phase(Phase::Unpack);
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NotRoot { verb: "restore" });
+    }
+    let archive = Archive::open(path)?;
+    let plan = Plan::make(&archive, options.bundle.as_deref(), tools)?;
+    // The name is taken first: that it is taken already is known before a gigabyte is unpacked.
+    let reservation = store.reserve(id, &plan.bundle, &plan.spec, plan.config.clone())?;
+    let scratch = unpack(&archive, tools)?;
+    plan.adapt(&scratch, tools.criu)?;
+    let unpacked = began.elapsed();
+    let root = RestoreRoot::prepare(reservation.config(), &reservation.restore_root())?;
+    let inherited = Inherited::collect(&plan, tools.progress)?;
+    inherited.adapt(&plan, &scratch)?;
+
+    let (container, pid) = run(reservation, &plan, &root, inherited, &scratch, &options, tools)?;
+    drop(root);
+    if plan.paused {
+        container.pause()?;
+    }
+    let report = Report {
+        container: id.to_string(),
+        pid,
+        processes: archive.manifest().tasks.len(),
+        unpack_us: micros(unpacked),
+        total_us: micros(began.elapsed()),
+    };
+    Ok((container, report))
+}
+
+/// Every image into a tmpfs, each byte verified before it is written.
+fn unpack(archive: &Archive, tools: Tools<'_>) -> Result<Scratch> {
+    let scratch = Scratch::new()?;
+    let image = |member: &Member| member.name.as_str().strip_prefix("checkpoint/").is_some_and(|name| !name.contains('/'));
+    let mut place = |member: &Member| {
+        let name = member.name.as_str().trim_start_matches("checkpoint/");
+        scratch.create(name).map_err(std::io::Error::other)
+    };
+    archive.unpack(&image, &mut place, &Unpacking { progress: tools.progress, cancel: tools.cancel })?;
+    Ok(scratch)
+}
+
+struct Unpacking<'a> {
+    progress: &'a dyn Progress,
+    cancel: Option<&'a Cancel>,
+}
+
+impl floe_snapshot_format::Progress for Unpacking<'_> {
+    fn bytes(&self, done: u64, total: u64) {
+        self.progress.bytes(done, Some(total));
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.is_some_and(Cancel::is_raised)
+    }
+}
+
+fn run(
+    reservation: Reservation,
+    plan: &Plan,
+    root: &RestoreRoot,
+    inherited: Inherited,
+    scratch: &Scratch,
+    options: &Options,
+    tools: Tools<'_>,
+) -> Result<(Container, i32)> {
+    let (keys, fds) = inherited.into_parts();
+    let (session, numbers) = Session::spawn(tools.criu.path(), fds)?;
+    // CRIU works from within: what it forks is where it belongs from its first instruction on.
+    reservation.cgroup().add(Pid::from_raw(session.pid()))?;
+    let mounts = plan.mounts(reservation.cgroup())?;
+    let inherit: Vec<_> = keys.into_iter().zip(numbers).collect();
+    let request = request::restore(plan, root.path(), &mounts, &inherit, crate::session::own_number(scratch));
+    let mut handler = Restoring {
+        reservation,
+        progress: tools.progress,
+        phase: Phase::Unpack,
+        pid: None,
+        console: options.console.as_ref(),
+        masters: Vec::new(),
+    };
+    let outcome = session.call(&request, &mut handler, tools.cancel, options.timeout);
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            handler.give_up(None);
+            return Err(error);
+        }
+    };
+    let replied = outcome.reply.as_ref().and_then(|reply| reply.restore.as_ref()).map(|restore| restore.pid()).filter(|pid| *pid > 0);
+    let (Some(pid), true) = (handler.pid.or(replied), outcome.succeeded()) else {
+        let phase = handler.phase;
+        handler.give_up(replied);
+        return Err(explain(outcome, phase, scratch));
+    };
+    let container = handler.reservation.keep()?;
+    Ok((container, pid))
+}
+
+fn explain(outcome: Outcome, phase: Phase, scratch: &Scratch) -> Error {
+    if let Some(veto) = outcome.veto {
+        return veto;
+    }
+    let log = scratch.read_text(request::LOG);
+    let reply = outcome.reply.as_ref();
+    let errno = reply.filter(|reply| reply.has_cr_errno()).map(|reply| reply.cr_errno());
+    let message = reply.map_or("", |reply| reply.cr_errmsg());
+    let mut failure = Failure::read(phase, errno, message, &log, &outcome.stderr);
+    if outcome.reply.is_none() {
+        failure.reason = crate::checkpoint::died(&outcome.status, &failure.reason);
+    }
+    Error::Criu(Box::new(failure))
+}
+
+/// Hears what CRIU does.
+struct Restoring<'a> {
+    reservation: Reservation,
+    progress: &'a dyn Progress,
+    phase: Phase,
+    pid: Option<i32>,
+    console: Option<&'a OwnedFd>,
+    /// Masters of terminals that nobody asked for: held until the restore is over, then the terminal hangs up.
+    masters: Vec<OwnedFd>,
+}
+
+impl Restoring<'_> {
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.progress.phase(phase);
+    }
+
+    /// Ends what was started. The first process is our child (rst_sibling), and stays a zombie until it is waited for.
+    fn give_up(self, replied: Option<i32>) {
+        let Self { reservation, pid, .. } = self;
+        if let Err(error) = reservation.cgroup().kill_all() {
+            self.progress.warn(&format!("not everything of the failed restore could be ended: {error}"));
+        }
+        for pid in [pid, replied].into_iter().flatten() {
+            let pid = Pid::from_raw(pid);
+            let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+            let _ = nix::sys::wait::waitpid(pid, None);
+        }
+    }
+}
+
+impl Handler for Restoring<'_> {
+    fn notify(&mut self, script: &str, pid: Option<i32>, fd: Option<OwnedFd>) -> Result<Answer> {
+        match script {
+            "pre-restore" => self.enter(Phase::ForkTree),
+            "setup-namespaces" => {
+                self.pid = pid;
+                self.enter(Phase::FilesAndNamespaces);
+                if let Some(pid) = pid {
+                    self.reservation.run_hooks(Pid::from_raw(pid))?;
+                }
+            }
+            "post-restore" => {
+                self.enter(Phase::MemoryAndThreads);
+                self.pid = pid.or(self.pid);
+                // Everything is in memory and nothing runs yet: from here on the limits hold.
+                self.reservation.apply_limits()?;
+                if let Some(pid) = self.pid {
+                    self.reservation.record(Pid::from_raw(pid))?;
+                }
+            }
+            "orphan-pts-master" => {
+                if let Some(master) = fd {
+                    match self.console {
+                        Some(socket) => floe_runtime::console::send(
+                            std::os::fd::AsFd::as_fd(socket),
+                            b"/dev/ptmx",
+                            std::os::fd::AsFd::as_fd(&master),
+                        )?,
+                        None => self.masters.push(master),
+                    }
+                }
+            }
+            "pre-resume" => self.enter(Phase::Resume),
+            _ => {}
+        }
+        Ok(Answer::yes())
+    }
+
+    fn phase(&self) -> Phase {
+        self.phase
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

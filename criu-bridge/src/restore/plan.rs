@@ -1,0 +1,147 @@
+//! What stands for the outside on this host now.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use floe_runtime::cgroup::Cgroup;
+use floe_runtime::config::{Config, MountKind as ConfigMount, NamespaceKind};
+use floe_snapshot_format::Archive;
+use floe_snapshot_format::criu::pagemap;
+
+use crate::checkpoint::Tools;
+use crate::checkpoint::seal::{CHOICES_KEY, OUTSIDE_KEY, layout, layout_of};
+use crate::criu::Criu;
+use crate::error::{Error, Result};
+use crate::outside::{MountKind, Outside, OutsideMount};
+use crate::record::Record;
+use crate::scratch::Scratch;
+
+/// A restore, planned.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) bundle: PathBuf,
+    pub(crate) spec: Vec<u8>,
+    pub(crate) config: Config,
+    pub(crate) outside: Outside,
+    pub(crate) choices: Choices,
+    /// This host's record of the snapshot.
+    pub(crate) record: Option<Record>,
+    /// Whether the container was paused.
+    pub(crate) paused: bool,
+    criu: String,
+}
+
+/// What was chosen at the checkpoint and has to be said again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct Choices {
+    pub(crate) tcp_established: bool,
+    pub(crate) tcp_close: bool,
+    pub(crate) file_locks: bool,
+    pub(crate) ext_unix_sk: bool,
+    pub(crate) shell_job: bool,
+    pub(crate) link_remap: bool,
+}
+
+impl Plan {
+    pub(crate) fn make(archive: &Archive, bundle: Option<&Path>, tools: Tools<'_>) -> Result<Self> {
+        let manifest = archive.manifest();
+        let part = |key: &str| manifest.extra.get(key).cloned().unwrap_or_default();
+        let unfit = |what: String| Error::Unfit { what, hint: "restore it with the floe that wrote it, or a newer one".to_owned() };
+        let outside: Outside = serde_json::from_value(part(OUTSIDE_KEY)).map_err(|error| unfit(format!("what it had outside is not understood ({error})")))?;
+        let choices = serde_json::from_value(part(CHOICES_KEY)).map_err(|error| unfit(format!("how it was made is not understood ({error})")))?;
+        if manifest.cpu.architecture != std::env::consts::ARCH {
+            return Err(Error::Unfit {
+                what: format!("it was made on {} and this is {}", manifest.cpu.architecture, std::env::consts::ARCH),
+                hint: "restore it on a machine of its kind".to_owned(),
+            });
+        }
+        let record = tools.records.find(&manifest.snapshot)?;
+        // A record of another configuration is of another snapshot with this one's id.
+        let record = record.filter(|record| record.spec_digest == manifest.container.spec_digest);
+        let known = record.as_ref().map(|record| record.bundle.clone());
+        let bundle = bundle.map(Path::to_owned).or(known).ok_or_else(|| Error::Unfit {
+            what: "this host has no record of it, so it does not know the bundle".to_owned(),
+            hint: "name the bundle with --bundle DIR".to_owned(),
+        })?;
+        let bundle = std::fs::canonicalize(&bundle).map_err(|source| Error::call("find the bundle", &bundle, source))?;
+        let (spec, config) = floe_runtime::read_bundle(&bundle)?;
+        if blake3::hash(&spec).to_hex().as_str() != manifest.container.spec_digest {
+            tools.progress.warn(&format!("{} is not the configuration that the snapshot was made with", bundle.join("config.json").display()));
+        }
+        let paused = manifest.container.paused;
+        Ok(Self { bundle, spec, config, outside, choices, record, paused, criu: manifest.criu.clone() })
+    }
+
+    /// Page maps are rewritten where the CRIU of this host counts pages in another field than the one that dumped:
+    /// 4.1 reads the maps of 4.2 as empty, without a word.
+    pub(crate) fn adapt(&self, scratch: &Scratch, criu: &Criu) -> Result<()> {
+        let wanted = layout(criu.version().page_wire());
+        if layout_of(&self.criu) == wanted {
+            return Ok(());
+        }
+        for name in scratch.names()?.into_iter().filter(|name| name.starts_with("pagemap-")) {
+            let (pages_id, runs) = pagemap::decode(&scratch.read(&name)?)?;
+            scratch.replace(&name, &pagemap::encode(pages_id, &runs, wanted)?)?;
+        }
+        Ok(())
+    }
+
+    /// For each mount from outside, its name and the place on this host that is mounted there.
+    pub(crate) fn mounts(&self, cgroup: &dyn Cgroup) -> Result<Vec<(String, PathBuf)>> {
+        let place = |mount: &OutsideMount| Ok((mount.destination.clone(), self.source_of(mount, cgroup)?));
+        self.outside.mounts.iter().map(place).collect()
+    }
+
+    /// The snapshot gives the name only. What is behind it comes from the configuration that the caller accepted.
+    fn source_of(&self, mount: &OutsideMount, cgroup: &dyn Cgroup) -> Result<PathBuf> {
+        let destination = Path::new(&mount.destination);
+        if let MountKind::Cgroup(name) = &mount.kind {
+            return cgroup_folder(name, cgroup).ok_or_else(|| Error::Unfit {
+                what: format!("{} was the cgroup hierarchy {name}, which this host does not have", mount.destination),
+                hint: "restore it on a host with the same cgroup version".to_owned(),
+            });
+        }
+        let given = self.config.mounts.iter().find(|given| given.destination == destination);
+        if let Some((ConfigMount::Bind { .. }, Some(source))) = given.map(|given| (&given.kind, &given.source)) {
+            return Ok(source.clone());
+        }
+        let masked = self.config.masked_paths.iter().any(|path| path == destination);
+        if masked {
+            return Ok(PathBuf::from("/dev/null"));
+        }
+        if let Some(device) = self.config.devices.iter().find(|device| device.path == destination) {
+            return Ok(device.path.clone());
+        }
+        // Read-only paths are bound onto themselves, within the root file system.
+        if let Some(path) = self.config.readonly_paths.iter().find(|path| *path == destination) {
+            return Ok(self.config.rootfs.join(path.strip_prefix("/").unwrap_or(path)));
+        }
+        Err(Error::Unfit {
+            what: format!("something of the host was mounted at {}, which the bundle does not mount", mount.destination),
+            hint: "add the mount to the bundle's config.json".to_owned(),
+        })
+    }
+
+    /// The namespaces that the container shares with others, opened where the configuration has them now.
+    pub(crate) fn namespaces(&self) -> Result<Vec<(String, OwnedFd)>> {
+        let mut found = Vec::new();
+        for namespace in &self.outside.namespaces {
+            let kind = if namespace.kind == "pid" { NamespaceKind::Pid } else { NamespaceKind::Network };
+            let path = self.config.namespace(kind).and_then(|given| given.path.clone()).ok_or_else(|| Error::Unfit {
+                what: format!("it shared its {} namespace, and the bundle names none to join", namespace.kind),
+                hint: "give the namespace a path in the bundle's config.json".to_owned(),
+            })?;
+            let file = std::fs::File::open(&path).map_err(|source| Error::call("open", &path, source))?;
+            found.push((namespace.key.clone(), OwnedFd::from(file)));
+        }
+        Ok(found)
+    }
+}
+
+/// The container's folder in the hierarchy `name`, which is named as its mount point is.
+fn cgroup_folder(name: &str, cgroup: &dyn Cgroup) -> Option<PathBuf> {
+    let known = cgroup.directories();
+    let named = |hierarchy: &str| hierarchy == name || hierarchy.strip_prefix("name=") == Some(name) || (hierarchy.is_empty() && name == "unified");
+    known.into_iter().find(|(hierarchy, _)| named(hierarchy)).map(|(_, path)| path)
+}

@@ -1,0 +1,269 @@
+//! What `/proc` tells of the processes that are to be dumped.
+//!
+//! Everything here is a look from outside: no process is stopped for it, so a process may be gone or changed by the
+//! time its line is used. What has to be exact is asked for again while the tree is stopped.
+
+use std::collections::{BTreeSet, HashSet};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use procfs::process::{MountInfo, Process};
+
+use crate::error::{Error, Result};
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Its pid in floe's pid namespace.
+    pub pid: i32,
+    /// Its name, as `/proc/PID/comm` has it; empty if it is gone.
+    pub name: String,
+}
+
+impl Task {
+    /// Reads the name of `pid`.
+    pub fn look(pid: i32) -> Self {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Self { pid, name: name.trim_end().to_owned() }
+    }
+}
+
+/// What an open descriptor leads to, as far as a dump cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A terminal, with its device number.
+    Terminal,
+    /// Another character or block device.
+    Device,
+    /// A pipe or FIFO.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// eventfd, epoll and the like, and memory files.
+    Anonymous,
+}
+
+/// One open descriptor of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Descriptor {
+    /// Whose it is.
+    pub pid: i32,
+    /// Its number there.
+    pub fd: i32,
+    /// What `/proc/PID/fd/N` points to.
+    pub target: PathBuf,
+    /// What it leads to.
+    pub kind: Kind,
+    /// The mount that it was opened through (`mnt_id` of `/proc/PID/fdinfo/N`).
+    pub mount: i32,
+    /// Inode number.
+    pub inode: u64,
+    /// Device of the file system.
+    pub device: u64,
+    /// Device that the file stands for, for device files.
+    pub rdev: u64,
+    /// Size in bytes, for regular files.
+    pub size: u64,
+    /// Offset in bytes.
+    pub position: u64,
+    /// Open flags (`O_*`).
+    pub flags: i32,
+}
+
+impl Descriptor {
+    /// Whether writes always go to the end of the file. CRIU does not insist on the size of such files.
+    pub fn appends(&self) -> bool {
+        self.flags & nix::libc::O_APPEND != 0
+    }
+}
+
+/// The descriptors of `pid`. One that is closed meanwhile is left out.
+///
+/// # Errors
+/// [`Error::Call`] if the process cannot be looked at.
+pub fn descriptors(pid: i32) -> Result<Vec<Descriptor>> {
+    let dir = format!("/proc/{pid}/fd");
+    let entries = std::fs::read_dir(&dir).map_err(|source| Error::call("read", &dir, source))?;
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let mut found: Vec<_> = numbers.filter_map(|fd| descriptor(pid, fd)).collect();
+    found.sort_by_key(|descriptor| descriptor.fd);
+    Ok(found)
+}
+
+fn descriptor(pid: i32, fd: i32) -> Option<Descriptor> {
+    let link = format!("/proc/{pid}/fd/{fd}");
+    let target = std::fs::read_link(&link).ok()?;
+    let meta = std::fs::metadata(&link).ok()?;
+    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    let kind = kind_of(&target, &meta);
+    Some(Descriptor {
+        pid,
+        fd,
+        kind,
+        mount: field(&info, "mnt_id:", 10).and_then(|id| i32::try_from(id).ok())?,
+        inode: meta.ino(),
+        device: meta.dev(),
+        rdev: meta.rdev(),
+        size: meta.len(),
+        position: field(&info, "pos:", 10).unwrap_or(0),
+        flags: field(&info, "flags:", 8).and_then(|flags| i32::try_from(flags).ok()).unwrap_or(0),
+        target,
+    })
+}
+
+fn kind_of(target: &Path, meta: &std::fs::Metadata) -> Kind {
+    let file_type = meta.file_type();
+    let name = target.to_string_lossy();
+    if file_type.is_fifo() {
+        Kind::Pipe
+    } else if file_type.is_socket() {
+        Kind::Socket
+    } else if file_type.is_dir() {
+        Kind::Directory
+    } else if file_type.is_char_device() && is_terminal(meta.rdev()) {
+        Kind::Terminal
+    } else if file_type.is_char_device() || file_type.is_block_device() {
+        Kind::Device
+    } else if file_type.is_file() && name.starts_with('/') && !is_memory(&name) {
+        Kind::Regular
+    } else {
+        Kind::Anonymous
+    }
+}
+
+/// Files that live in memory only, on a mount of the kernel's own: memfd_create(2), shared anonymous memory, SysV.
+fn is_memory(name: &str) -> bool {
+    name.starts_with("/memfd:") || name.starts_with("/SYSV") || name.starts_with("/dev/zero (deleted)")
+}
+
+/// Major numbers of Documentation/admin-guide/devices.txt: 4 consoles and serial lines, 136 to 143 UNIX98 ptys.
+/// 5 (`/dev/tty`, `/dev/ptmx`) is no terminal of its own.
+fn is_terminal(rdev: u64) -> bool {
+    matches!(nix::sys::stat::major(rdev), 4 | 136..=143)
+}
+
+fn field(info: &str, name: &str, radix: u32) -> Option<u64> {
+    info.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(name)?.trim(), radix).ok())
+}
+
+/// The mount table that `pid` lives in.
+///
+/// # Errors
+/// [`Error::Call`] if it cannot be read.
+pub fn mounts(pid: i32) -> Result<Vec<MountInfo>> {
+    let failed = |source: procfs::ProcError| Error::Call {
+        call: "read",
+        on: format!("/proc/{pid}/mountinfo"),
+        source: std::io::Error::other(source),
+    };
+    Process::new(pid).and_then(|process| process.mountinfo()).map(|infos| infos.0).map_err(failed)
+}
+
+/// The ids of the mounts in `mounts`.
+pub fn mount_ids(mounts: &[MountInfo]) -> HashSet<i32> {
+    mounts.iter().map(|mount| mount.mnt_id).collect()
+}
+
+/// The inode of a namespace of `pid` (`net`, `pid`, `mnt`, `cgroup`, …).
+///
+/// # Errors
+/// [`Error::Call`] if it cannot be read.
+pub fn namespace(pid: i32, kind: &str) -> Result<u64> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    std::fs::metadata(&path).map(|meta| meta.ino()).map_err(|source| Error::call("stat", &path, source))
+}
+
+/// A TCP connection that is not just listening.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Connection {
+    /// Who holds it.
+    pub pid: i32,
+    /// This side, `address:port`.
+    pub local: String,
+    /// The other side.
+    pub remote: String,
+    /// Its state in the kernel's word.
+    pub state: String,
+}
+
+/// The connections that the processes in `pids` hold, each once, ordered.
+pub fn connections(pids: &[i32]) -> Vec<Connection> {
+    let mut found = BTreeSet::new();
+    let mut tables: Vec<(u64, Vec<procfs::net::TcpNetEntry>)> = Vec::new();
+    for &pid in pids {
+        let Ok(inode) = namespace(pid, "net") else { continue };
+        if !tables.iter().any(|(seen, _)| *seen == inode) {
+            tables.push((inode, table_of(pid)));
+        }
+        let Some((_, table)) = tables.iter().find(|(seen, _)| *seen == inode) else { continue };
+        let sockets: HashSet<u64> = descriptors(pid)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|descriptor| descriptor.kind == Kind::Socket)
+            .map(|descriptor| descriptor.inode)
+            .collect();
+        for entry in table.iter().filter(|entry| sockets.contains(&entry.inode)) {
+            if entry.state != procfs::net::TcpState::Listen && entry.state != procfs::net::TcpState::Close {
+                found.insert(Connection {
+                    pid,
+                    local: entry.local_address.to_string(),
+                    remote: entry.remote_address.to_string(),
+                    state: format!("{:?}", entry.state),
+                });
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+fn table_of(pid: i32) -> Vec<procfs::net::TcpNetEntry> {
+    let Ok(process) = Process::new(pid) else { return Vec::new() };
+    let mut table = process.tcp().unwrap_or_default();
+    table.extend(process.tcp6().unwrap_or_default());
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, SeekFrom, Write};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn an_open_file_is_told_with_its_place_and_offset() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"twelve bytes").unwrap();
+        file.seek(SeekFrom::Start(5)).unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let all = descriptors(me).unwrap();
+        let found = all.iter().find(|descriptor| descriptor.fd == file.as_raw_fd()).unwrap();
+        assert_eq!((found.kind, found.size, found.position), (Kind::Regular, 12, 5));
+        assert!(!found.appends());
+        assert!(mount_ids(&mounts(me).unwrap()).contains(&found.mount));
+    }
+
+    #[test]
+    fn pipes_and_memory_files_are_no_regular_files() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let memory = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let (pipe, _other) = rustix::pipe::pipe().unwrap();
+        let all = descriptors(me).unwrap();
+        let kind = |fd: i32| all.iter().find(|descriptor| descriptor.fd == fd).unwrap().kind;
+        assert_eq!(kind(memory.as_raw_fd()), Kind::Anonymous);
+        assert_eq!(kind(pipe.as_raw_fd()), Kind::Pipe);
+    }
+
+    #[test]
+    fn a_connection_is_found_by_its_owner_and_a_listener_is_none() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        assert!(!connections(&[me]).iter().any(|connection| connection.local == address));
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(connections(&[me]).iter().any(|connection| connection.remote == address));
+    }
+}
