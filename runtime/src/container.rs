@@ -182,12 +182,14 @@ impl Container {
     /// Another floe must not be in the middle of something.
     fn undisturbed(&self, verb: &'static str) -> Result<()> {
         match self.folder.read_json::<Journal>(JOURNAL, "journal")? {
-            Some(journal) if journal.owner.is_alive() && Some(journal.owner) != ProcessId::own() => Err(Error::Busy {
-                id: self.id().clone(),
-                verb,
-                owner: journal.owner.pid,
-                busy_with: journal.verb.name(),
-            }),
+            Some(journal) if journal.owner.is_alive() && Some(journal.owner) != ProcessId::own() => {
+                Err(Error::Busy {
+                    id: self.id().clone(),
+                    verb,
+                    owner: journal.owner.pid,
+                    busy_with: journal.verb.name(),
+                })
+            }
             _ => Ok(()),
         }
     }

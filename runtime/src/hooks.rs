@@ -49,7 +49,10 @@ fn one(hook: &Hook, state: &serde_json::Value) -> Result<(), String> {
             Ok(None) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("took longer than {} s and was ended", hook.timeout.unwrap_or_default().as_secs()));
+                return Err(format!(
+                    "took longer than {} s and was ended",
+                    hook.timeout.unwrap_or_default().as_secs()
+                ));
             }
             Ok(None) => std::thread::sleep(Duration::from_millis(2)),
             Err(error) => return Err(format!("cannot be waited for: {error}")),

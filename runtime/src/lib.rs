@@ -20,6 +20,7 @@ pub mod config;
 pub mod console;
 mod container;
 pub mod error;
+pub mod foreground;
 mod hooks;
 mod id;
 mod init;

@@ -117,7 +117,8 @@ impl Store {
     /// # Errors
     /// Any of [`Error`]; nothing of the container is left then.
     pub fn create(&self, id: &ContainerId, bundle: &Path, options: CreateOptions) -> Result<Container> {
-        let bundle = fs::canonicalize(bundle).map_err(|_| Error::Missing { what: "bundle", path: bundle.to_owned() })?;
+        let bundle = fs::canonicalize(bundle)
+            .map_err(|_| Error::Missing { what: "bundle", path: bundle.to_owned() })?;
         let (spec, mut config) = read_bundle(&bundle)?;
         config.no_pivot = options.no_pivot;
         config.no_new_keyring = options.no_new_keyring;
@@ -141,7 +142,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Exists`] if the name is taken (unless by a container that a checkpoint ended, which is replaced).
-    pub fn reserve(&self, id: &ContainerId, bundle: &Path, spec: &[u8], config: Config) -> Result<Reservation> {
+    pub fn reserve(
+        &self,
+        id: &ContainerId,
+        bundle: &Path,
+        spec: &[u8],
+        config: Config,
+    ) -> Result<Reservation> {
         if let Ok(old) = self.container(id) {
             if old.was_checkpointed() && old.status() == Status::Stopped {
                 old.delete(false)?;
@@ -197,7 +204,10 @@ impl Store {
     fn repair(&self) -> Result<()> {
         for id in self.ids()? {
             if let Err(error) = self.repair_one(&id) {
-                tracing::warn!("container {id} was left half done and cannot be repaired: {}", error.in_full());
+                tracing::warn!(
+                    "container {id} was left half done and cannot be repaired: {}",
+                    error.in_full()
+                );
             }
         }
         Ok(())
@@ -216,7 +226,9 @@ impl Store {
         }
         let Some(_lock) = folder.lock()? else { return Ok(()) };
         // Looked at again: another floe may have repaired it meanwhile.
-        let Some(record) = folder.read_json::<Record>(RECORD_FILE, "container record")? else { return Ok(()) };
+        let Some(record) = folder.read_json::<Record>(RECORD_FILE, "container record")? else {
+            return Ok(());
+        };
         let cgroup = cgroup::open(&record.cgroup)?;
         if unfinished(&record) {
             tracing::warn!("container {id}: a restore of it was killed; what was left is removed");

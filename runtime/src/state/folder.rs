@@ -76,7 +76,8 @@ impl Folder {
 
     pub(crate) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
         let path = self.0.join(name);
-        let text = serde_json::to_vec(value).map_err(|source| Error::Json { path, what: "record", source })?;
+        let text =
+            serde_json::to_vec(value).map_err(|source| Error::Json { path, what: "record", source })?;
         self.write(name, &text)
     }
 
@@ -105,7 +106,9 @@ impl Folder {
     pub(crate) fn remove_file(&self, name: &str) -> Result<()> {
         let path = self.0.join(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::call("remove", path.display(), error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::call("remove", path.display(), error))
+            }
             _ => Ok(()),
         }
     }
@@ -124,7 +127,9 @@ impl Folder {
             }
         }
         match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::call("remove", self.0.display(), error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::call("remove", self.0.display(), error))
+            }
             _ => Ok(()),
         }
     }

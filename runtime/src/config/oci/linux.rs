@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType};
 
 use super::Source;
-use crate::config::{Config, Device, DeviceKind, IdMapping, Namespace, NamespaceKind, Propagation, default_devices};
+use crate::config::{
+    Config, Device, DeviceKind, IdMapping, Namespace, NamespaceKind, Propagation, default_devices,
+};
 use crate::error::Result;
 
 pub(super) fn namespaces(linux: &Linux, source: Source<'_>) -> Result<Vec<Namespace>> {
@@ -36,7 +38,8 @@ pub(super) fn namespaces(linux: &Linux, source: Source<'_>) -> Result<Vec<Namesp
 
 pub(super) fn mappings(list: Option<&[LinuxIdMapping]>) -> Vec<IdMapping> {
     let all = list.unwrap_or_default().iter();
-    all.map(|one| IdMapping { container: one.container_id(), host: one.host_id(), count: one.size() }).collect()
+    all.map(|one| IdMapping { container: one.container_id(), host: one.host_id(), count: one.size() })
+        .collect()
 }
 
 /// The default devices, and those that the bundle adds; one with the same path takes the default's place.
@@ -53,7 +56,9 @@ pub(super) fn devices(linux: &Linux, source: Source<'_>) -> Result<Vec<Device>> 
             LinuxDeviceType::P => DeviceKind::Fifo,
             LinuxDeviceType::A => return Err(source.bad(key("type"), "must be b, c, u or p")),
         };
-        let half = |value: i64, part: &str| u32::try_from(value).map_err(|_| source.bad(key(part), "is no device number"));
+        let half = |value: i64, part: &str| {
+            u32::try_from(value).map_err(|_| source.bad(key(part), "is no device number"))
+        };
         all.retain(|other| other.path != *device.path());
         all.push(Device {
             path: device.path().clone(),
@@ -79,12 +84,16 @@ pub(super) fn propagation(linux: &Linux, source: Source<'_>) -> Result<Option<Pr
         Some("rprivate") => Propagation::Private { recursive: true },
         Some("unbindable") => Propagation::Unbindable { recursive: false },
         Some("runbindable") => Propagation::Unbindable { recursive: true },
-        Some(other) => return Err(source.bad("linux.rootfsPropagation", format!("{other:?} is no propagation"))),
+        Some(other) => {
+            return Err(source.bad("linux.rootfsPropagation", format!("{other:?} is no propagation")));
+        }
     }))
 }
 
 pub(super) fn cgroup_path(linux: &Linux, source: Source<'_>) -> Result<Option<PathBuf>> {
-    let Some(path) = linux.cgroups_path().clone().filter(|path| !path.as_os_str().is_empty()) else { return Ok(None) };
+    let Some(path) = linux.cgroups_path().clone().filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(None);
+    };
     if path.components().any(|part| part == std::path::Component::ParentDir) {
         return Err(source.bad("linux.cgroupsPath", "must not hold `..`"));
     }
@@ -96,12 +105,24 @@ pub(super) fn cgroup_path(linux: &Linux, source: Source<'_>) -> Result<Option<Pa
 
 pub(super) fn refuse_unsupported(linux: &Linux, source: Source<'_>) -> Result<()> {
     let later = "it is not done yet; remove it to run without";
-    source.refuse(linux.seccomp(), "linux.seccomp", "seccomp filters are not loaded yet; remove it to run without")?;
+    source.refuse(
+        linux.seccomp(),
+        "linux.seccomp",
+        "seccomp filters are not loaded yet; remove it to run without",
+    )?;
     source.refuse(linux.intel_rdt(), "linux.intelRdt", later)?;
     source.refuse(linux.personality(), "linux.personality", later)?;
     source.refuse(linux.memory_policy(), "linux.memoryPolicy", later)?;
-    source.refuse(&linux.time_offsets().as_ref().filter(|list| !list.is_empty()), "linux.timeOffsets", later)?;
-    source.refuse(&linux.net_devices().as_ref().filter(|list| !list.is_empty()), "linux.netDevices", later)?;
+    source.refuse(
+        &linux.time_offsets().as_ref().filter(|list| !list.is_empty()),
+        "linux.timeOffsets",
+        later,
+    )?;
+    source.refuse(
+        &linux.net_devices().as_ref().filter(|list| !list.is_empty()),
+        "linux.netDevices",
+        later,
+    )?;
     source.refuse(&linux.mount_label().as_ref().filter(|label| !label.is_empty()), "linux.mountLabel", later)
 }
 
@@ -118,7 +139,9 @@ pub(super) fn check(config: &Config, source: Source<'_>) -> Result<()> {
         return Err(source.bad("mounts", "need a mount namespace, or they would be the host's"));
     }
     if config.creates(NamespaceKind::User) {
-        for (list, key) in [(&config.uid_mappings, "linux.uidMappings"), (&config.gid_mappings, "linux.gidMappings")] {
+        for (list, key) in
+            [(&config.uid_mappings, "linux.uidMappings"), (&config.gid_mappings, "linux.gidMappings")]
+        {
             if list.is_empty() {
                 return Err(source.bad(key, "is missing, and linux.namespaces has a new user namespace"));
             }
@@ -131,10 +154,16 @@ pub(super) fn check(config: &Config, source: Source<'_>) -> Result<()> {
             name if name.starts_with("net.") => NamespaceKind::Network,
             name if name.starts_with("fs.mqueue.") || is_ipc(name) => NamespaceKind::Ipc,
             "kernel.domainname" | "kernel.hostname" => NamespaceKind::Uts,
-            _ => return Err(source.bad("linux.sysctl", format!("{name} belongs to the whole host, not to a namespace"))),
+            _ => {
+                return Err(source
+                    .bad("linux.sysctl", format!("{name} belongs to the whole host, not to a namespace")));
+            }
         };
         if !has(namespace) {
-            return Err(source.bad("linux.sysctl", format!("{name} needs a {namespace} namespace, or it would be the host's")));
+            return Err(source.bad(
+                "linux.sysctl",
+                format!("{name} needs a {namespace} namespace, or it would be the host's"),
+            ));
         }
     }
     Ok(())

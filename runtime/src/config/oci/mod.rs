@@ -7,6 +7,7 @@ mod linux;
 mod mounts;
 mod process;
 mod resources;
+mod template;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::{Config, Hook, Hooks};
 use crate::error::{Error, Result};
 
 pub use process::from_json as process_from_json;
+pub use template::template;
 
 /// Where messages point to: the file, and helpers that name a key in it.
 #[derive(Debug, Clone, Copy)]
@@ -44,22 +46,32 @@ impl Source<'_> {
 /// # Errors
 /// [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
 pub fn from_json(text: &[u8], file: &Path, bundle: &Path) -> Result<Config> {
-    let spec: Spec = serde_json::from_slice(text)
-        .map_err(|source| Error::Json { path: file.to_owned(), what: "OCI configuration", source })?;
+    let spec: Spec = serde_json::from_slice(text).map_err(|source| Error::Json {
+        path: file.to_owned(),
+        what: "OCI configuration",
+        source,
+    })?;
     from_spec(&spec, Source { file }, bundle)
 }
 
 fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
-    let root = spec.root().as_ref().ok_or_else(|| source.bad("root", "is missing; it names the root file system"))?;
+    let root = spec
+        .root()
+        .as_ref()
+        .ok_or_else(|| source.bad("root", "is missing; it names the root file system"))?;
     let process = spec
         .process()
         .as_ref()
         .ok_or_else(|| source.bad("process", "is missing; it says what is executed"))?;
     let linux = spec.linux().clone().unwrap_or_default();
     let given = bundle.join(root.path());
-    let rootfs = std::fs::canonicalize(&given).map_err(|_| Error::Missing { what: "root file system", path: given })?;
+    let rootfs = std::fs::canonicalize(&given)
+        .map_err(|_| Error::Missing { what: "root file system", path: given })?;
     if rootfs == Path::new("/") {
-        return Err(source.unsupported("root.path", "a container in the host's own root would share all its files; use a folder"));
+        return Err(source.unsupported(
+            "root.path",
+            "a container in the host's own root would share all its files; use a folder",
+        ));
     }
     let namespaces = linux::namespaces(&linux, source)?;
     let mounts = spec.mounts().iter().flatten().enumerate();
@@ -71,7 +83,9 @@ fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
         uid_mappings: linux::mappings(linux.uid_mappings().as_deref()),
         gid_mappings: linux::mappings(linux.gid_mappings().as_deref()),
-        mounts: mounts.map(|(number, mount)| mounts::convert(mount, number, source, bundle)).collect::<Result<_>>()?,
+        mounts: mounts
+            .map(|(number, mount)| mounts::convert(mount, number, source, bundle))
+            .collect::<Result<_>>()?,
         devices: linux::devices(&linux, source)?,
         masked_paths: paths(linux.masked_paths()),
         readonly_paths: paths(linux.readonly_paths()),
@@ -80,7 +94,12 @@ fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
         resources: resources::convert(linux.resources().as_ref(), source)?,
         cgroup_path: linux::cgroup_path(&linux, source)?,
         hooks: hooks(spec, source)?,
-        annotations: spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        annotations: spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
         namespaces,
         no_pivot: false,
         no_new_keyring: false,
@@ -114,13 +133,19 @@ fn hooks(spec: &Spec, source: Source<'_>) -> Result<Hooks> {
     })
 }
 
-fn convert_hooks(list: &Option<Vec<oci_spec::runtime::Hook>>, key: &str, source: Source<'_>) -> Result<Vec<Hook>> {
+fn convert_hooks(
+    list: &Option<Vec<oci_spec::runtime::Hook>>,
+    key: &str,
+    source: Source<'_>,
+) -> Result<Vec<Hook>> {
     let convert = |(number, hook): (usize, &oci_spec::runtime::Hook)| {
         if !hook.path().is_absolute() {
             return Err(source.bad(format!("{key}[{number}].path"), "must be absolute"));
         }
         let timeout = match hook.timeout() {
-            Some(seconds) if seconds <= 0 => return Err(source.bad(format!("{key}[{number}].timeout"), "must be above 0")),
+            Some(seconds) if seconds <= 0 => {
+                return Err(source.bad(format!("{key}[{number}].timeout"), "must be above 0"));
+            }
             Some(seconds) => Some(Duration::from_secs(seconds.unsigned_abs())),
             None => None,
         };

@@ -57,7 +57,10 @@ pub(super) fn convert(mount: &Oci, number: usize, source: Source<'_>, bundle: &P
     made.data = data.join(",");
     if let Some(recursive) = bind {
         made.kind = MountKind::Bind { recursive };
-        let given = mount.source().as_ref().ok_or_else(|| source.bad(key("source"), "is missing for a bind mount"))?;
+        let given = mount
+            .source()
+            .as_ref()
+            .ok_or_else(|| source.bad(key("source"), "is missing for a bind mount"))?;
         made.source = Some(bundle.join(given));
     } else if matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2")) {
         made.kind = MountKind::Cgroup;
@@ -80,8 +83,9 @@ fn clear(flags: &mut MountFlags, flag: MsFlags) {
 /// `rro` and its like: the option for everything mounted below as well.
 fn apply_recursive(option: &str, flags: &mut MountFlags) -> bool {
     let plain = match option {
-        "rro" | "rrw" | "rnosuid" | "rsuid" | "rnodev" | "rdev" | "rnoexec" | "rexec" | "rnoatime" | "ratime"
-        | "rnodiratime" | "rdiratime" | "rrelatime" | "rnorelatime" | "rstrictatime" | "rnostrictatime" => &option[1..],
+        "rro" | "rrw" | "rnosuid" | "rsuid" | "rnodev" | "rdev" | "rnoexec" | "rexec" | "rnoatime"
+        | "ratime" | "rnodiratime" | "rdiratime" | "rrelatime" | "rnorelatime" | "rstrictatime"
+        | "rnostrictatime" => &option[1..],
         _ => return false,
     };
     match known(plain) {

@@ -13,8 +13,11 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
 pub fn from_json(text: &[u8], file: &Path) -> Result<Process> {
-    let process: Oci = serde_json::from_slice(text)
-        .map_err(|source| Error::Json { path: file.to_owned(), what: "OCI process", source })?;
+    let process: Oci = serde_json::from_slice(text).map_err(|source| Error::Json {
+        path: file.to_owned(),
+        what: "OCI process",
+        source,
+    })?;
     convert(&process, Source { file })
 }
 
@@ -65,7 +68,9 @@ pub(super) fn convert(process: &Oci, source: Source<'_>) -> Result<Process> {
                 })
             })
             .transpose()?,
-        rlimits: rlimits.map(|limit| Rlimit { kind: kind(limit.typ()), soft: limit.soft(), hard: limit.hard() }).collect(),
+        rlimits: rlimits
+            .map(|limit| Rlimit { kind: kind(limit.typ()), soft: limit.soft(), hard: limit.hard() })
+            .collect(),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         terminal: process.terminal().unwrap_or(false),
         console_size: process.console_size().as_ref().map(|size| ConsoleSize {

@@ -4,8 +4,8 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources, Linu
 
 use super::Source;
 use crate::config::{
-    BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority, Resources,
-    ThrottleDevice, WeightDevice,
+    BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority,
+    Resources, ThrottleDevice, WeightDevice,
 };
 use crate::error::Result;
 
@@ -35,7 +35,12 @@ pub(super) fn convert(resources: Option<&LinuxResources>, source: Source<'_>) ->
                 .map(|one| NetworkPriority { interface: one.name().clone(), priority: one.priority() })
                 .collect(),
         }),
-        unified: resources.unified().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        unified: resources
+            .unified()
+            .iter()
+            .flatten()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
     })
 }
 
@@ -72,7 +77,12 @@ fn block_io(resources: &LinuxResources) -> BlockIo {
     let number = |value: i64| u32::try_from(value).unwrap_or(0);
     let rates = |list: &Option<Vec<LinuxThrottleDevice>>| {
         let all = list.iter().flatten();
-        all.map(|one| ThrottleDevice { major: number(one.major()), minor: number(one.minor()), rate: one.rate() }).collect()
+        all.map(|one| ThrottleDevice {
+            major: number(one.major()),
+            minor: number(one.minor()),
+            rate: one.rate(),
+        })
+        .collect()
     };
     BlockIo {
         weight: io.weight(),
@@ -107,7 +117,9 @@ fn device_rules(rules: &[LinuxDeviceCgroup], source: Source<'_>) -> Result<Vec<D
         // -1 and nothing both mean every number.
         let half = |value: Option<i64>, part: &str| match value {
             None | Some(-1) => Ok(None),
-            Some(value) => u32::try_from(value).map(Some).map_err(|_| source.bad(key(part), "is no device number")),
+            Some(value) => {
+                u32::try_from(value).map(Some).map_err(|_| source.bad(key(part), "is no device number"))
+            }
         };
         let letters = rule.access().as_deref().unwrap_or("rwm");
         if let Some(wrong) = letters.chars().find(|letter| !"rwm".contains(*letter)) {
