@@ -150,6 +150,12 @@ impl Container {
         self.record.init.filter(|init| init.is_alive()).map(|init| Pid::from_raw(init.pid))
     }
 
+    /// The number that its first process was recorded with, whether it is alive or not: for a parent that waits.
+    #[must_use]
+    pub fn recorded_pid(&self) -> Option<Pid> {
+        self.record.init.map(|init| Pid::from_raw(init.pid))
+    }
+
     /// The state as the OCI runtime specification has it.
     #[must_use]
     pub fn oci_state(&self) -> Value {

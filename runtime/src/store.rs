@@ -108,6 +108,16 @@ impl Store {
         Ok(ids)
     }
 
+    /// Removes what is left of a container without a readable record. Nothing there is no failure.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub fn remove_remains(&self, id: &ContainerId) -> Result<()> {
+        let folder = self.folder(id);
+        let Some(_lock) = folder.lock()? else { return Ok(()) };
+        folder.remove()
+    }
+
     fn folder(&self, id: &ContainerId) -> Folder {
         Folder::new(self.root.join(id))
     }

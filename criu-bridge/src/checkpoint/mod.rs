@@ -24,6 +24,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 pub use collect::{Plan, collect};
 pub use options::{Options, Tcp};
+pub use seal::cpu_features;
 
 use crate::cancel::Cancel;
 use crate::criu::Criu;

@@ -260,6 +260,11 @@ fn kernel() -> String {
     nix::sys::utsname::uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned())
 }
 
+/// The feature flags of this host's processor.
+pub fn cpu_features() -> Vec<String> {
+    cpu().features
+}
+
 fn cpu() -> Cpu {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let value = |key: &str| {

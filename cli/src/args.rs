@@ -1,0 +1,79 @@
+//! What may be typed: the flags that every verb has, and the verbs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, Parser, ValueEnum};
+
+use crate::commands::Verb;
+
+/// Freezes a running container, keeps it as one file, and lets it run again.
+#[derive(Debug, Parser)]
+#[command(name = "floe", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Clone, Args)]
+pub struct Globals {
+    /// Where the state of containers is kept.
+    #[arg(long, global = true, value_name = "DIR", default_value = floe_runtime::DEFAULT_ROOT)]
+    pub root: PathBuf,
+    /// Write messages to this file as well.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Form of the messages in that file.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: Format,
+    /// Tell more.
+    #[arg(long, global = true)]
+    pub debug: bool,
+    /// The CRIU to use; otherwise $FLOE_CRIU, the one that scripts/setup installed, or criu in PATH.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub criu: Option<PathBuf>,
+    /// Accepted for compatibility; cgroups are made without systemd.
+    #[arg(long, global = true, hide = true)]
+    pub systemd_cgroup: bool,
+    /// Accepted for compatibility.
+    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub rootless: Option<Option<String>>,
+}
+
+/// Text for people or JSON for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// How progress is shown, on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressForm {
+    /// A bar on a terminal, nothing elsewhere.
+    Auto,
+    Bar,
+    /// One JSON object a line.
+    Json,
+    None,
+}
+
+/// Says what was wrong with what was typed. Engines look for the words `flag needs an argument`.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    let value = error.get(ContextKind::InvalidValue);
+    let empty = matches!(value, Some(ContextValue::String(text)) if text.is_empty());
+    if error.kind() == ErrorKind::InvalidValue && empty {
+        if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) {
+            let name = flag.split([' ', '=']).next().unwrap_or(flag);
+            eprintln!("floe: flag needs an argument: {name}");
+            return ExitCode::from(2);
+        }
+    }
+    // Help and the version are no errors.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}

@@ -1,0 +1,107 @@
+//! `floe inspect`
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use floe_snapshot_format::{Archive, Manifest, Task};
+use serde_json::json;
+
+use super::{archive_path, in_form, size, time};
+use crate::args::Format;
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The archive.
+    place: String,
+    /// What of it.
+    #[arg(default_value = "summary")]
+    what: What,
+    /// How it is printed.
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+/// Views of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// What it is, of what, when, how large.
+    Summary,
+    /// Its processes.
+    Tree,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let json = arguments.format == Format::Json;
+    let archive = in_form(json, archive_path(&arguments.place).and_then(|path| Ok(Archive::open(&path)?)))?;
+    match (arguments.what, json) {
+        (What::Summary, false) => summary(&archive)?,
+        (What::Summary, true) => {
+            let Manifest { snapshot, created, tool, criu, kernel, container, stats, labels, .. } = archive.manifest();
+            let value = json!({
+                "snapshot": snapshot, "created": created, "tool": tool, "criu": criu, "kernel": kernel,
+                "container": container, "stats": stats, "labels": labels,
+                "processes": archive.manifest().tasks.len(), "members": archive.members().len() + 1,
+                "memory_bytes": memory(&archive), "bytes": bytes(&archive)?,
+            });
+            println!("{value}");
+        }
+        (What::Tree, false) => tree(&archive.manifest().tasks),
+        (What::Tree, true) => println!("{}", serde_json::to_string(&archive.manifest().tasks)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn memory(archive: &Archive) -> u64 {
+    let pages = |name: &str| name.starts_with("checkpoint/pages-");
+    archive.members().iter().filter(|member| pages(member.name.as_str())).map(|member| member.size).sum()
+}
+
+fn bytes(archive: &Archive) -> anyhow::Result<u64> {
+    Ok(std::fs::metadata(archive.path())?.len())
+}
+
+fn summary(archive: &Archive) -> anyhow::Result<()> {
+    let manifest = archive.manifest();
+    let threads: u32 = manifest.tasks.iter().map(|task| task.threads).sum();
+    let rows = [
+        ("container", manifest.container.id.clone()),
+        ("snapshot", manifest.snapshot.clone()),
+        ("created", manifest.created.clone()),
+        ("made by", format!("{} {}, criu {}, Linux {}", manifest.tool.name, manifest.tool.version, manifest.criu, manifest.kernel)),
+        ("processes", format!("{} with {threads} threads", manifest.tasks.len())),
+        ("memory", size(memory(archive))),
+        ("archive", size(bytes(archive)?)),
+        ("frozen for", time(manifest.stats.freezing_us + manifest.stats.frozen_us)),
+        ("state", if manifest.container.paused { "paused" } else { "running" }.to_owned()),
+    ];
+    for (name, value) in rows {
+        println!("{name:<11}{value}");
+    }
+    Ok(())
+}
+
+fn tree(tasks: &[Task]) {
+    let is_child = |task: &Task| tasks.iter().any(|other| other.pid == task.ppid);
+    let roots: Vec<&Task> = tasks.iter().filter(|task| !is_child(task)).collect();
+    for root in roots {
+        print(root, tasks, "", "");
+    }
+}
+
+/// `lead` is what stands before this line, `below` before those of its children.
+fn print(task: &Task, tasks: &[Task], lead: &str, below: &str) {
+    let threads = if task.threads > 1 { format!(", {} threads", task.threads) } else { String::new() };
+    println!("{lead}{} {} ({}{threads})", task.pid, printable(&task.name), size(task.bytes));
+    let children: Vec<&Task> = tasks.iter().filter(|other| other.ppid == task.pid && other.pid != task.pid).collect();
+    for (number, child) in children.iter().enumerate() {
+        let last = number + 1 == children.len();
+        let (line, next) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        print(child, tasks, &format!("{below}{line}"), &format!("{below}{next}"));
+    }
+}
+
+/// A name comes from outside, and a terminal obeys what is in it.
+fn printable(name: &str) -> String {
+    name.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}

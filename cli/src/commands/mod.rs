@@ -1,0 +1,118 @@
+//! One file a verb: its arguments, what it calls, what it prints.
+
+mod check;
+mod checkpoint;
+mod create;
+mod delete;
+mod exec;
+mod inspect;
+mod kill;
+mod list;
+mod pause;
+mod ps;
+mod restore;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod verify;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use floe_runtime::{Container, ContainerId, Store};
+
+use crate::args::{Cli, Globals};
+use crate::exit::AsJson;
+
+/// What floe does.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a container of a bundle; `start` lets its process run.
+    Create(create::Arguments),
+    /// Let a created container's process run.
+    Start(start::Arguments),
+    /// Create a container and start it.
+    Run(run::Arguments),
+    /// Print a container's state.
+    State(state::Arguments),
+    /// List the containers.
+    List(list::Arguments),
+    /// Send a signal to a container's first process.
+    Kill(kill::Arguments),
+    /// Remove a container.
+    Delete(delete::Arguments),
+    /// Run another process in a container.
+    Exec(exec::Arguments),
+    /// Show the processes of a container.
+    Ps(ps::Arguments),
+    /// Freeze every process of a container.
+    Pause(pause::Arguments),
+    /// Let the processes of a paused container go on.
+    Resume(pause::Arguments),
+    /// Write a configuration to start from.
+    Spec(spec::Arguments),
+    /// Freeze a container into an archive.
+    Checkpoint(checkpoint::Arguments),
+    /// Bring a container back from an archive.
+    Restore(restore::Arguments),
+    /// Check every byte of an archive.
+    Verify(verify::Arguments),
+    /// Tell whether this host, a container or an archive is fit.
+    Check(check::Arguments),
+    /// Show what an archive holds.
+    Inspect(inspect::Arguments),
+}
+
+/// Does what was typed.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let globals = &cli.globals;
+    match cli.verb {
+        Verb::Create(arguments) => create::run(globals, arguments),
+        Verb::Start(arguments) => start::run(globals, &arguments),
+        Verb::Run(arguments) => run::run(globals, arguments),
+        Verb::State(arguments) => state::run(globals, &arguments),
+        Verb::List(arguments) => list::run(globals, &arguments),
+        Verb::Kill(arguments) => kill::run(globals, &arguments),
+        Verb::Delete(arguments) => delete::run(globals, &arguments),
+        Verb::Exec(arguments) => exec::run(globals, arguments),
+        Verb::Ps(arguments) => ps::run(globals, &arguments),
+        Verb::Pause(arguments) => pause::pause(globals, &arguments),
+        Verb::Resume(arguments) => pause::resume(globals, &arguments),
+        Verb::Spec(arguments) => spec::run(&arguments),
+        Verb::Checkpoint(arguments) => checkpoint::run(globals, &arguments),
+        Verb::Restore(arguments) => restore::run(globals, arguments),
+        Verb::Verify(arguments) => verify::run(&arguments),
+        Verb::Check(arguments) => check::run(globals, &arguments),
+        Verb::Inspect(arguments) => inspect::run(&arguments),
+    }
+}
+
+fn container(globals: &Globals, id: &str) -> anyhow::Result<Container> {
+    Ok(Store::open(&globals.root)?.container(&ContainerId::parse(id)?)?)
+}
+
+/// A place as it may be typed; until other kinds are there, an archive's path.
+fn archive_path(place: &str) -> anyhow::Result<PathBuf> {
+    let other = ["dir:", "oci:", "oci://", "repo:", "ssh://", "tls://", "tcp://"];
+    if place == "-" || other.iter().any(|kind| place.starts_with(kind)) {
+        anyhow::bail!("{place}: this floe keeps snapshots in archive files only; name a path such as web.tar.zst");
+    }
+    Ok(Path::new(place).to_owned())
+}
+
+/// Errors of a verb whose answer is JSON are JSON too.
+fn in_form<T>(json: bool, result: anyhow::Result<T>) -> anyhow::Result<T> {
+    if json { result.map_err(|error| AsJson(error).into()) } else { result }
+}
+
+/// Bytes as people read them.
+fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+/// A time as people read it.
+fn time(micros: u64) -> String {
+    if micros < 1_000_000 { format!("{:.1} ms", micros as f64 / 1e3) } else { format!("{:.2} s", micros as f64 / 1e6) }
+}

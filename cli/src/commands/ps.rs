@@ -1,0 +1,49 @@
+//! `floe ps`
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::list::Form;
+use crate::args::Globals;
+
+/// Arguments of `ps`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A table or JSON (the pids).
+    #[arg(long, short, default_value = "table")]
+    format: Form,
+    /// Name of the container.
+    id: String,
+    /// Options of ps(1) for the table; `-ef` by default.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
+}
+
+pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let pids = super::container(globals, &arguments.id)?.cgroup().processes()?;
+    let pids: Vec<i32> = pids.into_iter().map(|pid| pid.as_raw()).collect();
+    if arguments.format == Form::Json {
+        println!("{}", serde_json::to_string(&pids)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let default = ["-ef".to_owned()];
+    let options = if arguments.options.is_empty() { &default[..] } else { &arguments.options };
+    let output = Command::new("ps").args(options).output().context("run ps (package procps)")?;
+    if !output.status.success() {
+        bail!("ps: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let header = lines.next().unwrap_or_default();
+    let column = header.split_whitespace().position(|name| name == "PID").context("ps shows no column PID")?;
+    println!("{header}");
+    for line in lines {
+        let pid = line.split_whitespace().nth(column).and_then(|field| field.parse().ok());
+        if pid.is_some_and(|pid: i32| pids.contains(&pid)) {
+            println!("{line}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

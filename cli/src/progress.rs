@@ -1,0 +1,94 @@
+//! Progress on stderr: a bar on a terminal, JSON lines for programs, or nothing.
+
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use floe_criu_bridge::{Phase, Progress};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::args::ProgressForm;
+
+/// One of the forms.
+#[derive(Debug)]
+pub struct Shown {
+    form: Form,
+    began: Instant,
+    last: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug)]
+enum Form {
+    Bar(ProgressBar),
+    Json,
+    Quiet,
+}
+
+impl Shown {
+    /// In the form that was asked for.
+    pub fn new(form: ProgressForm) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let form = match form {
+            ProgressForm::Json => Form::Json,
+            ProgressForm::None => Form::Quiet,
+            ProgressForm::Auto if !terminal => Form::Quiet,
+            ProgressForm::Auto | ProgressForm::Bar => Form::Bar(ProgressBar::no_length().with_style(style())),
+        };
+        Self { form, began: Instant::now(), last: Mutex::new(None) }
+    }
+
+    /// Takes the bar away, for what is printed next.
+    pub fn finish(&self) {
+        if let Form::Bar(bar) = &self.form {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, object: serde_json::Value) {
+        if matches!(self.form, Form::Json) {
+            eprintln!("{object}");
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e6
+    }
+}
+
+fn style() -> ProgressStyle {
+    let template = "{elapsed_precise} {msg:<22} {bytes:>10} {binary_bytes_per_sec}";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+impl Progress for Shown {
+    fn phase(&self, phase: Phase) {
+        if let Form::Bar(bar) = &self.form {
+            bar.set_message(phase.name());
+        }
+        self.line(json!({"phase": phase.name(), "seconds": self.seconds()}));
+    }
+
+    fn bytes(&self, done: u64, total: Option<u64>) {
+        if let Form::Bar(bar) = &self.form {
+            bar.set_position(done);
+        }
+        // A line for each frame would be thousands a second.
+        if let (Form::Json, Ok(mut last)) = (&self.form, self.last.lock()) {
+            if last.is_none_or(|at| at.elapsed().as_millis() >= 100) {
+                *last = Some(Instant::now());
+                drop(last);
+                self.line(json!({"bytes": done, "total": total, "seconds": self.seconds()}));
+            }
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        match &self.form {
+            Form::Bar(bar) => bar.suspend(|| eprintln!("floe: warning: {message}")),
+            Form::Json => self.line(json!({"warning": message})),
+            Form::Quiet => eprintln!("floe: warning: {message}"),
+        }
+        tracing::debug!("{message}");
+    }
+}
