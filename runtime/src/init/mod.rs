@@ -81,6 +81,7 @@ fn stage2(
     } else {
         build(&config, console_socket)?;
     }
+    process::reopen_null()?;
     let program = process::become_user(&config.process)?;
     peer.send(&FromChild::Ready)?;
     let Some(ToChild::Execute) = peer.receive()? else { return Err(out_of_order()) };

@@ -53,6 +53,33 @@ pub(crate) fn set_limits(process: &Process) -> Result<()> {
     Ok(())
 }
 
+/// Standard streams on the host's `/dev/null` are put on the container's own, if it has one: what a container holds
+/// open of the host stands in the way of its checkpoint.
+pub(crate) fn reopen_null() -> Result<()> {
+    use crate::sys::StandardStream::{Error as Stderr, Input, Output};
+    use rustix::fs::{CWD, Mode, OFlags, fstat, makedev, openat};
+    let path = "/dev/null";
+    let Ok(null) = openat(CWD, path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) else { return Ok(()) };
+    let is_null = |stat: rustix::fs::Stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::CharacterDevice
+            && stat.st_rdev == makedev(1, 3)
+    };
+    if !fstat(&null).is_ok_and(is_null) {
+        return Ok(());
+    }
+    let streams = [
+        (Input, fstat(rustix::stdio::stdin())),
+        (Output, fstat(rustix::stdio::stdout())),
+        (Stderr, fstat(rustix::stdio::stderr())),
+    ];
+    for (stream, stat) in streams {
+        if stat.is_ok_and(is_null) {
+            sys::install_standard_stream(std::os::fd::AsFd::as_fd(&null), stream).map_err(Error::at("dup2", path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes on the process's user, groups and capabilities, goes to its folder and finds its program.
 pub(crate) fn become_user(process: &Process) -> Result<Program> {
     let user = &process.user;
@@ -134,7 +161,11 @@ fn set_capabilities(capabilities: &Capabilities) -> Result<()> {
         ))
     })?;
     rustix::thread::clear_ambient_capability_set().map_err(Error::at("prctl", "PR_CAP_AMBIENT"))?;
-    for capability in capabilities.ambient.iter() {
+    let (permitted, inheritable) = (capabilities.permitted, capabilities.inheritable);
+    // The kernel takes only what is permitted and inheritable (capabilities(7)); configurations that name more
+    // (`runc spec` of 1.1 does) mean as much as they can have.
+    let possible = |capability: &crate::config::Capability| permitted.contains(*capability) && inheritable.contains(*capability);
+    for capability in capabilities.ambient.iter().filter(possible) {
         let one = Caps::from_bits_retain(1 << capability.number());
         rustix::thread::configure_capability_in_ambient_set(one, true)
             .map_err(Error::at("add to the ambient set", capability.name()))?;

@@ -137,5 +137,31 @@ fn device_rules(rules: &[LinuxDeviceCgroup], source: Source<'_>) -> Result<Vec<D
             },
         })
     };
-    rules.iter().enumerate().map(convert).collect()
+    let mut all: Vec<DeviceRule> = rules.iter().enumerate().map(convert).collect::<Result<_>>()?;
+    // Without any rule nothing is restricted, and there is nothing to allow again.
+    if !all.is_empty() {
+        all.extend(default_rules());
+    }
+    Ok(all)
+}
+
+/// What every container may do with devices, whatever its own rules say, as with runc: make nodes of any kind (to
+/// make is not to open), and use the default devices of the OCI specification, terminals among them.
+fn default_rules() -> impl Iterator<Item = DeviceRule> {
+    let any = |kind| (kind, None, None, DeviceAccess { read: false, write: false, mknod: true });
+    let open = |major, minor| (DeviceRuleKind::Char, Some(major), minor, DeviceAccess { read: true, write: true, mknod: true });
+    let rules = [
+        any(DeviceRuleKind::Char),
+        any(DeviceRuleKind::Block),
+        open(1, Some(3)),
+        open(1, Some(5)),
+        open(1, Some(7)),
+        open(1, Some(8)),
+        open(1, Some(9)),
+        open(5, Some(0)),
+        open(5, Some(1)),
+        open(5, Some(2)),
+        open(136, None),
+    ];
+    rules.into_iter().map(|(kind, major, minor, access)| DeviceRule { allow: true, kind, major, minor, access })
 }
