@@ -40,7 +40,8 @@ pub struct Globals {
     #[arg(long, global = true, hide = true)]
     pub systemd_cgroup: bool,
     /// Accepted for compatibility.
-    #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    // Not for use behind a verb: `spec` has a flag of this name, and clap would take the one for the other.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, value_name = "BOOL")]
     pub rootless: Option<Option<String>>,
 }
 
@@ -76,4 +77,25 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     // Help and the version are no errors.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+        assert!(Cli::try_parse_from(["floe", "spec", "--rootless"]).is_ok());
+        assert!(Cli::try_parse_from(["floe", "--rootless=auto", "list"]).is_ok());
+    }
+
+    #[test]
+    fn a_program_keeps_its_own_flags() {
+        let cli = Cli::try_parse_from(["floe", "exec", "-t", "web", "ls", "--debug", "--", "-x"]).unwrap();
+        assert!(matches!(cli.verb, Verb::Exec(_)));
+        assert!(!cli.globals.debug, "behind the container's name everything is the program's");
+    }
 }

@@ -22,10 +22,25 @@ enum Code {
 #[error(transparent)]
 pub struct AsJson(#[from] pub anyhow::Error);
 
+/// `exec` failed before there was a process: runc's status for that, which no process of the container's is mistaken
+/// for as easily as for a plain 1.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct NoProcess(#[from] pub anyhow::Error);
+
+/// The status of a container's process becomes floe's own.
+pub fn of_process(status: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
+}
+
 /// Prints the error and says how to exit.
 pub fn report(error: &anyhow::Error, globals: &Globals) -> ExitCode {
     let (error, as_json) = match error.downcast_ref::<AsJson>() {
         Some(AsJson(inner)) => (inner, true),
+        None => (error, false),
+    };
+    let (error, no_process) = match error.downcast_ref::<NoProcess>() {
+        Some(NoProcess(inner)) => (inner, true),
         None => (error, false),
     };
     let told = Told::of(error);
@@ -46,7 +61,7 @@ pub fn report(error: &anyhow::Error, globals: &Globals) -> ExitCode {
         }
     }
     logging::to_file(globals, "error", &told.line());
-    ExitCode::from(told.code as u8)
+    ExitCode::from(if no_process { 255 } else { told.code as u8 })
 }
 
 struct Told {

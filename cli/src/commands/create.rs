@@ -1,13 +1,14 @@
 //! `floe create`
 
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use floe_runtime::{Container, ContainerId, CreateOptions, Store};
 
 use crate::args::Globals;
-use crate::foreground::{Console, write_pid};
+use crate::foreground::{console_socket, write_pid};
 
 /// What `create` and `run` have in common.
 #[derive(Debug, Args)]
@@ -42,27 +43,30 @@ pub struct Arguments {
 }
 
 pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let mut console = Console::choose(true, arguments.common.console_socket.as_deref(), true)?;
-    create(globals, &arguments.common, &mut console)?;
+    let console = console_socket(arguments.common.console_socket.as_deref())?;
+    let container = create(globals, &arguments.common, console)?;
+    record_pid(&arguments.common, &container)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the container. Its first process is our child.
-pub fn create(globals: &Globals, common: &Common, console: &mut Console) -> anyhow::Result<(Container, Store)> {
+pub fn create(globals: &Globals, common: &Common, console: Option<OwnedFd>) -> anyhow::Result<Container> {
     let id = ContainerId::parse(&common.id)?;
-    let store = Store::open(&globals.root)?;
     let options = CreateOptions {
-        console: console.take(),
+        console,
         preserve_fds: common.preserve_fds,
         no_pivot: common.no_pivot,
         no_new_keyring: common.no_new_keyring,
     };
-    let container = store.create(&id, &common.bundle, options)?;
-    if let (Some(path), Some(pid)) = (&common.pid_file, container.init_pid()) {
-        if let Err(error) = write_pid(Path::new(path), pid) {
-            container.delete(true)?;
-            return Err(error);
-        }
+    Ok(Store::open(&globals.root)?.create(&id, &common.bundle, options)?)
+}
+
+/// Writes `--pid-file`. A container that its engine can't find the process of is taken back.
+pub fn record_pid(common: &Common, container: &Container) -> anyhow::Result<()> {
+    let (Some(path), Some(pid)) = (&common.pid_file, container.recorded_pid()) else { return Ok(()) };
+    if let Err(error) = write_pid(path, pid) {
+        container.delete(true)?;
+        return Err(error);
     }
-    Ok((container, store))
+    Ok(())
 }

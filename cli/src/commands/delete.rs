@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use floe_runtime::{ContainerId, Error, Store};
+use floe_runtime::{ContainerId, Error, Status, Store};
 
 use crate::args::Globals;
 
@@ -21,7 +21,8 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
     let id = ContainerId::parse(&arguments.id)?;
     let store = Store::open(&globals.root)?;
     match store.container(&id) {
-        Ok(container) => container.delete(arguments.force)?,
+        // One that was never started has nothing to lose: runc removes it without --force too.
+        Ok(container) => container.delete(arguments.force || container.status() == Status::Created)?,
         Err(error @ (Error::NotFound { .. } | Error::Json { .. })) if arguments.force => {
             // A floe that was killed before it had written anything down, or a damaged record.
             tracing::debug!("{error}");

@@ -6,10 +6,13 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use floe_runtime::config::{Process, oci};
+use floe_runtime::foreground::Foreground;
 use floe_runtime::{Container, ExecOptions};
+use nix::unistd::Pid;
 
 use crate::args::Globals;
-use crate::foreground::{Console, Waiter, write_pid};
+use crate::exit::{self, NoProcess};
+use crate::foreground::{console_socket, write_pid};
 
 /// Arguments of `exec`.
 #[derive(Debug, Args)]
@@ -52,29 +55,63 @@ pub struct Arguments {
     /// Another capability.
     #[arg(long, short, value_name = "CAPABILITY")]
     cap: Vec<String>,
+    /// AppArmor profile; not supported yet.
+    #[arg(long, value_name = "PROFILE", hide = true)]
+    apparmor: Option<String>,
+    /// SELinux label; not supported yet.
+    #[arg(long, value_name = "LABEL", hide = true)]
+    process_label: Option<String>,
     /// How many descriptors from 3 on it inherits.
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
 }
 
 pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    Ok(exec(globals, &arguments).map_err(NoProcess)?)
+}
+
+fn exec(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    refuse_labels(arguments)?;
     let container = super::container(globals, &arguments.id)?;
-    let process = process(&container, &arguments)?;
-    let waiter = if arguments.detach { None } else { Some(Waiter::new()?) };
+    let process = process(&container, arguments)?;
     if process.terminal && arguments.detach && arguments.console_socket.is_none() {
         bail!("a terminal needs somebody who takes it; pass --console-socket, or leave out --detach");
     }
-    let mut console = Console::choose(process.terminal, arguments.console_socket.as_deref(), arguments.detach)?;
-    let options = ExecOptions { process, console: console.take(), preserve_fds: arguments.preserve_fds };
+    let console = console_socket(arguments.console_socket.as_deref())?;
+    let mut options = ExecOptions { process, console, preserve_fds: arguments.preserve_fds };
+    if arguments.detach {
+        let pid = container.exec(options)?;
+        record_pid(arguments, pid)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut foreground = Foreground::prepare(false)?;
+    if options.process.terminal && options.console.is_none() {
+        options.console = Some(foreground.console_socket()?);
+    }
     let pid = container.exec(options)?;
-    if let Some(path) = &arguments.pid_file {
-        write_pid(path, pid)?;
+    record_pid(arguments, pid)?;
+    Ok(exit::of_process(foreground.stay(pid, || Ok(()))?))
+}
+
+fn record_pid(arguments: &Arguments, pid: Pid) -> anyhow::Result<()> {
+    arguments.pid_file.as_ref().map_or(Ok(()), |path| write_pid(path, pid))
+}
+
+/// A process that runs with less protection than was asked for would be worse than none.
+fn refuse_labels(arguments: &Arguments) -> anyhow::Result<()> {
+    for (value, flag) in [(&arguments.apparmor, "--apparmor"), (&arguments.process_label, "--process-label")] {
+        if value.as_ref().is_some_and(|value| !value.is_empty() && value != "unconfined") {
+            bail!("{flag} is not supported yet; leave it out to run without");
+        }
     }
-    let terminal = console.attach()?;
-    match waiter {
-        Some(waiter) => waiter.wait(pid, terminal.as_ref()),
-        None => Ok(ExitCode::SUCCESS),
-    }
+    Ok(())
+}
+
+/// The last word on a variable wins.
+fn set_variable(env: &mut Vec<String>, variable: &str) {
+    let name = variable.split('=').next().unwrap_or(variable);
+    env.retain(|other| other.split('=').next() != Some(name));
+    env.push(variable.to_owned());
 }
 
 /// The container's own process, with what was typed in its place.
@@ -92,7 +129,7 @@ fn process(container: &Container, arguments: &Arguments) -> anyhow::Result<Proce
     process.args.clone_from(&arguments.command);
     process.terminal = arguments.tty;
     process.console_size = None;
-    process.env.extend(arguments.env.iter().cloned());
+    arguments.env.iter().for_each(|variable| set_variable(&mut process.env, variable));
     if let Some(cwd) = &arguments.cwd {
         process.cwd.clone_from(cwd);
     }
@@ -114,4 +151,16 @@ fn process(container: &Container, arguments: &Arguments) -> anyhow::Result<Proce
         sets.permitted.insert(capability);
     }
     Ok(process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::set_variable;
+
+    #[test]
+    fn a_variable_replaces_the_one_of_its_name() {
+        let mut env = vec!["A=1".to_owned(), "AB=2".to_owned()];
+        set_variable(&mut env, "A=3=4");
+        assert_eq!(env, ["AB=2", "A=3=4"]);
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
+use floe_runtime::Error;
 use nix::libc;
 use nix::sys::signal::Signal;
 
@@ -24,8 +25,11 @@ pub struct Arguments {
 
 pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let signal = parse(&arguments.signal)?;
-    super::container(globals, &arguments.id)?.kill(signal, arguments.all)?;
-    Ok(ExitCode::SUCCESS)
+    match super::container(globals, &arguments.id)?.kill(signal, arguments.all) {
+        // By these words containerd and others know that there is nothing left to be signalled.
+        Err(error @ Error::WrongStatus { .. }) => Err(error).context("container not running"),
+        other => Ok(other.map(|()| ExitCode::SUCCESS)?),
+    }
 }
 
 fn parse(text: &str) -> anyhow::Result<i32> {

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use floe_runtime::{Container, Store};
+use floe_runtime::Store;
 
+use super::say;
+use super::state::Seen;
 use crate::args::Globals;
 
 /// Arguments of `list`.
@@ -26,35 +28,56 @@ pub enum Form {
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let containers = Store::open(&globals.root)?.list()?;
+    let store = Store::open(&globals.root)?;
+    let seen: Vec<Seen> = store.list()?.iter().map(|container| Seen::of(container, store.root())).collect();
     if arguments.quiet {
-        containers.iter().for_each(|container| println!("{}", container.id()));
+        say(&seen.iter().map(|each| format!("{}\n", each.id)).collect::<String>())?;
     } else if arguments.format == Form::Json {
-        let states: Vec<_> = containers.iter().map(Container::oci_state).collect();
-        println!("{}", serde_json::to_string(&states)?);
+        say(&format!("{}\n", serde_json::to_string(&seen)?))?;
     } else {
-        table(&containers);
+        say(&table(&rows(&seen)))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(containers: &[Container]) {
-    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
-    let mut rows = vec![header];
-    for container in containers {
-        rows.push([
-            container.id().to_string(),
-            container.init_pid().map_or(0, |pid| pid.as_raw()).to_string(),
-            container.status().to_string(),
-            container.bundle().display().to_string(),
-            container.created().to_owned(),
-            "root".to_owned(),
-        ]);
-    }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    for row in &rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("   ").trim_end());
+fn rows(seen: &[Seen]) -> Vec<[String; 6]> {
+    let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let row = |each: &Seen| {
+        [
+            each.id.clone(),
+            each.pid.to_string(),
+            each.status.to_string(),
+            each.bundle.display().to_string(),
+            each.created.clone(),
+            each.owner.clone(),
+        ]
+    };
+    std::iter::once(head).chain(seen.iter().map(row)).collect()
+}
+
+/// Each column as wide as its widest cell and three spaces, and at least 12: the table that scripts know of runc.
+fn table(rows: &[[String; 6]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    let line = |row: &[String; 6]| {
+        let cells: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{cells}{}\n", row[5])
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned() {
+        let row = |cells: [&str; 6]| cells.map(str::to_owned);
+        let rows = [row(["ID", "P", "S", "B", "C", "O"]), row(["a-rather-long-name", "1", "s", "b", "c", "root"])];
+        let text = table(&rows);
+        let (head, first) = text.split_once('\n').unwrap();
+        assert_eq!(head.find('P'), first.find('1'));
+        assert_eq!(head.find('P'), Some(21));
+        assert!(first.ends_with("root\n"));
     }
 }

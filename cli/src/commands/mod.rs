@@ -17,9 +17,11 @@ mod start;
 mod state;
 mod verify;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Subcommand;
 use floe_runtime::{Container, ContainerId, Store};
 
@@ -91,6 +93,15 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 fn container(globals: &Globals, id: &str) -> anyhow::Result<Container> {
     Ok(Store::open(&globals.root)?.container(&ContainerId::parse(id)?)?)
+}
+
+/// Writes to standard output. A reader that has gone away (`floe list | head`) ends it quietly.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("write to standard output"),
+    }
 }
 
 /// A place as it may be typed; until other kinds are there, an archive's path.

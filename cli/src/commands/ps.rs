@@ -25,7 +25,7 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
     let pids = super::container(globals, &arguments.id)?.cgroup().processes()?;
     let pids: Vec<i32> = pids.into_iter().map(|pid| pid.as_raw()).collect();
     if arguments.format == Form::Json {
-        println!("{}", serde_json::to_string(&pids)?);
+        super::say(&format!("{}\n", serde_json::to_string(&pids)?))?;
         return Ok(ExitCode::SUCCESS);
     }
     let default = ["-ef".to_owned()];
@@ -38,12 +38,12 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
     let mut lines = text.lines();
     let header = lines.next().unwrap_or_default();
     let column = header.split_whitespace().position(|name| name == "PID").context("ps shows no column PID")?;
-    println!("{header}");
-    for line in lines {
+    let is_wanted = |line: &&str| {
         let pid = line.split_whitespace().nth(column).and_then(|field| field.parse().ok());
-        if pid.is_some_and(|pid: i32| pids.contains(&pid)) {
-            println!("{line}");
-        }
-    }
+        pid.is_some_and(|pid: i32| pids.contains(&pid))
+    };
+    let table: String =
+        std::iter::once(header).chain(lines.filter(is_wanted)).map(|line| format!("{line}\n")).collect();
+    super::say(&table)?;
     Ok(ExitCode::SUCCESS)
 }

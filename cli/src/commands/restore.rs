@@ -1,12 +1,9 @@
 //! `floe restore`
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 use floe_criu_bridge::Criu;
 use floe_criu_bridge::checkpoint::Tools;
@@ -17,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::{archive_path, in_form, time};
 use crate::args::{Format, Globals, ProgressForm};
-use crate::foreground::{Waiter, write_pid};
+use crate::foreground::{Waiter, console_socket, write_pid};
 use crate::progress::Shown;
 use crate::signals::cancel_on_signals;
 
@@ -64,7 +61,7 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
     if arguments.detach {
         return Ok(ExitCode::SUCCESS);
     }
-    let code = Waiter::new()?.wait(Pid::from_raw(report.pid), None)?;
+    let code = Waiter::new()?.wait(Pid::from_raw(report.pid))?;
     container.delete(true)?;
     Ok(code)
 }
@@ -73,13 +70,9 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, 
     let path = archive_path(&arguments.from)?;
     let id = ContainerId::parse(&arguments.id)?;
     let store = Store::open(&globals.root)?;
-    let console = arguments.console_socket.as_ref().map(|path| {
-        let stream = UnixStream::connect(path).with_context(|| format!("connect to the console socket {}", path.display()))?;
-        Ok::<_, anyhow::Error>(OwnedFd::from(stream))
-    });
     let options = Options {
         bundle: arguments.bundle.clone(),
-        console: console.transpose()?,
+        console: console_socket(arguments.console_socket.as_deref())?,
         timeout: Duration::from_secs(arguments.timeout.max(1)),
     };
     let criu = Criu::locate(globals.criu.as_deref())?;

@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use floe_runtime::foreground::Foreground;
 
-use super::create::{Common, create};
+use super::create::{Common, create, record_pid};
 use crate::args::Globals;
-use crate::foreground::{Console, Waiter};
+use crate::exit;
+use crate::foreground::console_socket;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -19,44 +21,50 @@ pub struct Arguments {
     /// Keep the container when it ends.
     #[arg(long)]
     keep: bool,
-    /// Accepted for compatibility: the container's process is a child of floe in any case.
-    #[arg(long, hide = true)]
+    /// Leave orphans of the container to the host's init.
+    #[arg(long)]
     no_subreaper: bool,
 }
 
 pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.detach { in_background(globals, &arguments.common) } else { in_foreground(globals, &arguments) }
+}
+
+fn in_background(globals: &Globals, common: &Common) -> anyhow::Result<ExitCode> {
+    let console = console_socket(common.console_socket.as_deref())?;
+    let container = create(globals, common, console)?;
+    record_pid(common, &container)?;
+    if let Err(error) = container.start() {
+        container.delete(true)?;
+        return Err(error.into());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn in_foreground(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let common = &arguments.common;
-    let waiter = if arguments.detach { None } else { Some(Waiter::new()?) };
-    let terminal = common.console_socket.is_some() || wants_terminal(common)?;
-    let mut console = Console::choose(terminal, common.console_socket.as_deref(), arguments.detach)?;
-    let (container, _) = create(globals, common, &mut console)?;
-    let started = console.attach().and_then(|terminal| {
-        container.start()?;
-        Ok(terminal)
-    });
-    let terminal = match started {
-        Ok(terminal) => terminal,
-        Err(error) => {
-            container.delete(true)?;
-            return Err(error);
-        }
+    let mut foreground = Foreground::prepare(!arguments.no_subreaper)?;
+    let console = match console_socket(common.console_socket.as_deref())? {
+        None if wants_terminal(common)? => Some(foreground.console_socket()?),
+        given => given,
     };
-    let Some(waiter) = waiter else { return Ok(ExitCode::SUCCESS) };
-    let Some(pid) = container.init_pid().or(container.recorded_pid()) else { return Ok(ExitCode::from(1)) };
-    let code = waiter.wait(pid, terminal.as_ref())?;
-    drop(terminal);
-    if !arguments.keep {
-        // Processes that the first one left behind go with the container.
+    let container = create(globals, common, console)?;
+    record_pid(common, &container)?;
+    let stayed = match container.recorded_pid() {
+        Some(pid) => foreground.stay(pid, || container.start()),
+        None => Ok(1),
+    };
+    // Processes that the first one left behind go with the container.
+    if !arguments.keep || stayed.is_err() {
         container.delete(true)?;
     }
-    Ok(code)
+    Ok(exit::of_process(stayed?))
 }
 
 fn wants_terminal(common: &Common) -> anyhow::Result<bool> {
-    if !common.bundle.join("config.json").exists() {
+    let Ok(bundle) = std::fs::canonicalize(&common.bundle) else {
         // The creation says it better.
         return Ok(false);
-    }
-    let bundle = std::fs::canonicalize(&common.bundle)?;
+    };
     Ok(floe_runtime::read_bundle(&bundle)?.1.process.terminal)
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use oci_spec::runtime::Spec;
+use floe_runtime::config::oci;
 
 /// Arguments of `spec`.
 #[derive(Debug, Args)]
@@ -21,11 +21,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let spec = if arguments.rootless {
-        Spec::rootless(nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
-    } else {
-        Spec::default()
-    };
+    let ids = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let spec = oci::template(arguments.rootless.then_some(ids));
     let path = arguments.bundle.join("config.json");
     let text = serde_json::to_string_pretty(&spec)?;
     // What somebody wrote there is not replaced.
