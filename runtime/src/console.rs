@@ -5,36 +5,40 @@
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, makedev, openat};
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pty::{OpenptFlags, grantpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::config::Process;
 use crate::error::{Error, Result};
+use crate::rootfs::bind_file;
 use crate::sys::{self, StandardStream};
+
+/// `DEVPTS_SUPER_MAGIC` of `include/uapi/linux/magic.h`.
+const DEVPTS: u64 = 0x1cd1;
 
 /// Opens a terminal in the container's devpts, makes it the controlling one and the standard streams, and sends the
 /// master over `socket`. With `bind`, it is `/dev/console` as well.
 pub(crate) fn open(socket: &OwnedFd, process: &Process, bind: bool) -> Result<()> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = openat(CWD, "/dev/ptmx", flags, Mode::empty()).map_err(Error::at("open", "/dev/ptmx"))?;
+    let master = open_master()?;
     grantpt(&master).map_err(Error::at("grantpt", "/dev/ptmx"))?;
     unlockpt(&master).map_err(Error::at("unlockpt", "/dev/ptmx"))?;
     let name = ptsname(&master, Vec::new()).map_err(Error::at("ptsname", "/dev/ptmx"))?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(
-        &master,
-        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
-    )
-    .map_err(Error::at("open", name.to_string_lossy().as_ref()))?;
+    // By the master itself: the name could lead to another terminal.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)
+        .map_err(Error::at("open", name.to_string_lossy().as_ref()))?;
     if let Some(size) = process.console_size {
         let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, size).map_err(Error::at("set the size of", "the terminal"))?;
     }
     if bind {
-        bind_console(&slave)?;
+        bind_file(slave.as_fd(), Path::new("/dev/console"))?;
     }
     send(socket.as_fd(), name.to_bytes(), master.as_fd())?;
     rustix::process::ioctl_tiocsctty(&slave).map_err(Error::at("make controlling", "the terminal"))?;
@@ -44,18 +48,25 @@ pub(crate) fn open(socket: &OwnedFd, process: &Process, bind: bool) -> Result<()
     Ok(())
 }
 
-fn bind_console(slave: &OwnedFd) -> Result<()> {
-    let path = "/dev/console";
-    let flags = OFlags::CREATE
-        | OFlags::RDONLY
-        | OFlags::CLOEXEC
-        | OFlags::NOFOLLOW
-        | OFlags::NOCTTY
-        | OFlags::NONBLOCK;
-    openat(CWD, path, flags, Mode::from(0o666)).map(drop).map_err(Error::at("create", path))?;
-    let source = format!("/proc/self/fd/{}", slave.as_raw_fd());
-    nix::mount::mount(Some(source.as_str()), path, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>)
-        .map_err(Error::at("bind", path))
+/// A new terminal's master. In a container that is joined, what is at that path is the container's word; what is
+/// opened must be a multiplexer of terminals.
+fn open_master() -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let (path, master) = match openat(CWD, "/dev/pts/ptmx", flags | OFlags::NOFOLLOW, Mode::empty()) {
+        // Made without the option ptmxmode, it is of use to nobody.
+        Err(Errno::NOENT | Errno::ACCESS) => ("/dev/ptmx", openat(CWD, "/dev/ptmx", flags, Mode::empty())),
+        other => ("/dev/pts/ptmx", other),
+    };
+    let master = master.map_err(Error::at("open", path))?;
+    let stat = fstat(&master).map_err(Error::at("stat", path))?;
+    let system = fstatfs(&master).map_err(Error::at("statfs", path))?;
+    let is_master = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && (stat.st_rdev == makedev(5, 2) || system.f_type as u64 == DEVPTS);
+    if !is_master {
+        return Err(Error::start(format!("{path} in the container is not the multiplexer of terminals")));
+    }
+    rustix::fs::fcntl_setfl(&master, OFlags::RDWR).map_err(Error::at("fcntl", path))?;
+    Ok(master)
 }
 
 /// Sends a terminal's master with its name.

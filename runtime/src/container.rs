@@ -207,7 +207,8 @@ impl Container {
     pub fn start(&self) -> Result<()> {
         let _lock = self.lock()?;
         self.require("start", &[Status::Created])?;
-        launch::open_exec_fifo(self.folder.path())?;
+        let init = self.init_pid().ok_or_else(|| self.not_found())?;
+        launch::open_exec_fifo(self.folder.path(), init)?;
         let state = self.oci_state();
         // The specification: such a failure is a warning.
         if let Err(error) = hooks::run("poststart", &self.record.config.hooks.poststart, &state) {

@@ -314,7 +314,7 @@ impl ParentSide for Half {
         self.cgroup.apply_limits(&self.record.config.resources)
     }
 
-    fn network(&mut self, pid: Pid) -> Result<()> {
+    fn mounted(&mut self, pid: Pid) -> Result<()> {
         let state = crate::container::oci_state(&self.record, Status::Creating, Some(pid));
         hooks::run("prestart", &self.record.config.hooks.prestart, &state)?;
         hooks::run("createRuntime", &self.record.config.hooks.create_runtime, &state)
@@ -357,7 +357,7 @@ impl Reservation {
     /// # Errors
     /// [`Error::Hook`].
     pub fn run_hooks(&mut self, pid: Pid) -> Result<()> {
-        self.half.network(pid)
+        self.half.mounted(pid)
     }
 
     /// Sets the limits of the configuration, now that everything is in its place.

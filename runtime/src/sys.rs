@@ -102,6 +102,15 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -
     Errno::result(result).map(drop)
 }
 
+/// Closes every descriptor from `first` on. `close_range(2)`, Linux 5.9.
+///
+/// Only for the first moments of a process that owns none of them yet: what its starter left open by mistake is
+/// closed, before anything of this program could have taken one of the numbers.
+pub fn close_inherited_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: no memory is passed. No `OwnedFd` exists for these numbers: the only caller is the start of `init_main`.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
 /// Sets close-on-exec on every descriptor from `first` on. `close_range(2)`.
 pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: no memory is passed, and with CLOSE_RANGE_CLOEXEC no descriptor is closed now.
@@ -109,6 +118,15 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
         libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int)
     };
     Errno::result(result).map(drop)
+}
+
+/// Whether a descriptor number is open and is handed on at `execve(2)`. `fcntl(2)`, `F_GETFD`.
+///
+/// `EBADF` when it isn't open.
+pub fn is_handed_on(number: i32) -> Result<bool, Errno> {
+    // SAFETY: F_GETFD reads flags of any number and changes nothing.
+    let flags = Errno::result(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    Ok(flags & libc::FD_CLOEXEC == 0)
 }
 
 /// Takes over a descriptor that the parent passed under `number`: a duplicate of it with close-on-exec; the number
@@ -190,15 +208,16 @@ pub fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
         .map(drop)
 }
 
-/// Reads or sets a resource limit of this process, by the kernel's number. `getrlimit(2)`.
+/// Reads or sets a resource limit of a process, by the kernel's number. `prlimit(2)`.
 ///
-/// Values are in the resource's own unit (bytes, seconds, a count); `u64::MAX` is "unlimited".
-pub fn rlimit(resource: u32, new: Option<(u64, u64)>) -> Result<(u64, u64), Errno> {
+/// `None` is this process. Values are in the resource's own unit (bytes, seconds, a count); `u64::MAX` is "unlimited".
+pub fn rlimit(pid: Option<Pid>, resource: u32, new: Option<(u64, u64)>) -> Result<(u64, u64), Errno> {
     let new = new.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard });
     let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let new_ptr = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `new_ptr` is null or points to a live `rlimit64`, `old` is one; pid 0 is this process.
-    let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, new_ptr, &raw mut old) };
+    let pid = pid.map_or(0, Pid::as_raw);
+    // SAFETY: `new_ptr` is null or points to a live `rlimit64`, `old` is one.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new_ptr, &raw mut old) };
     Errno::result(result)?;
     Ok((old.rlim_cur, old.rlim_max))
 }
@@ -222,14 +241,14 @@ mod tests {
 
     #[test]
     fn the_nofile_limit_reads_back() {
-        let (soft, hard) = rlimit(libc::RLIMIT_NOFILE, None).unwrap();
+        let (soft, hard) = rlimit(None, libc::RLIMIT_NOFILE, None).unwrap();
         assert!(soft > 0 && soft <= hard);
-        assert_eq!(rlimit(libc::RLIMIT_NOFILE, Some((soft, hard))).unwrap(), (soft, hard));
+        assert_eq!(rlimit(None, libc::RLIMIT_NOFILE, Some((soft, hard))).unwrap(), (soft, hard));
     }
 
     #[test]
     fn an_unknown_limit_is_an_error() {
-        assert_eq!(rlimit(4711, None), Err(Errno::EINVAL));
+        assert_eq!(rlimit(None, 4711, None), Err(Errno::EINVAL));
     }
 
     #[test]

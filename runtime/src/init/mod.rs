@@ -3,66 +3,96 @@
 //! Nothing here runs with a second thread, and nothing is printed: what fails is said over the socket, in words that
 //! name the thing ([`crate::launch`] draws the conversation).
 
-mod process;
+mod build;
+mod identity;
+mod program;
 mod stage1;
+mod streams;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::launch::SOCKET_VARIABLE;
 use crate::launch::message::{Bootstrap, FromChild, Peer, ToChild};
-use crate::{console, rootfs, sys};
+use crate::{rootfs, sys};
+
+/// Most descriptors that are passed beside the standard streams and the preserved ones: socket, fifo, console.
+const MOST_PASSED: u32 = 3;
 
 /// What the hidden verb `init` does, before anything else and with one thread. Does not return: it becomes the
 /// container's program or exits.
 pub fn init_main() -> ! {
-    let code = match socket() {
-        Ok((peer, first)) => run(peer, first),
+    let code = match passed() {
+        Ok((peer, others)) => run(peer, others),
         Err(error) => {
-            eprintln!("floe init is not for people: {error}");
+            eprintln!("floe init is not for people: {}", error.in_full());
             2
         }
     };
     std::process::exit(code)
 }
 
-fn socket() -> Result<(Peer, i32)> {
-    let missing = || Error::start(format!("{SOCKET_VARIABLE} names no socket"));
-    let number =
-        std::env::var(SOCKET_VARIABLE).ok().and_then(|text| text.parse::<i32>().ok()).ok_or_else(missing)?;
-    let fd = sys::take_inherited(number).map_err(Error::at("take over", "the start-up socket"))?;
-    Ok((Peer::new(UnixStream::from(fd)), number))
+/// The socket, and the descriptors behind it.
+fn passed() -> Result<(Peer, Vec<OwnedFd>)> {
+    let (first, count) = numbers(&std::env::var(SOCKET_VARIABLE).unwrap_or_default())
+        .ok_or_else(|| Error::start(format!("{SOCKET_VARIABLE} names no descriptors")))?;
+    // What floe's own starter left open is not the container's: a directory of the host among it would be a way out,
+    // as long as this process lives (CVE-2024-21626).
+    sys::close_inherited_from(first + count).map_err(Error::at("close_range", "inherited descriptors"))?;
+    let mut fds = Vec::new();
+    for number in first..first + count {
+        let number = i32::try_from(number).unwrap_or(i32::MAX);
+        fds.push(
+            sys::take_inherited(number).map_err(Error::at("take over", format!("descriptor {number}")))?,
+        );
+    }
+    let socket = fds.remove(0);
+    Ok((Peer::new(UnixStream::from(socket)), fds))
 }
 
-fn run(mut peer: Peer, first: i32) -> i32 {
-    let error = match stages(&mut peer, first) {
+/// Reads `first,count`.
+fn numbers(text: &str) -> Option<(u32, u32)> {
+    let (first, count) = text.split_once(',')?;
+    let (first, count): (u32, u32) = (first.parse().ok()?, count.parse().ok()?);
+    (first >= 3 && (1..=MOST_PASSED).contains(&count) && first.checked_add(count).is_some())
+        .then_some((first, count))
+}
+
+fn run(mut peer: Peer, others: Vec<OwnedFd>) -> i32 {
+    let error = match stages(&mut peer, others) {
         Ok(()) => return 0,
         Err(error) => error,
     };
     // If floe is gone too, nobody is left to be told.
-    let _ = peer.send(&FromChild::Failed(error.in_full()));
+    let _ = peer.send(&FromChild::failed(error.in_full()));
     1
 }
 
-fn stages(peer: &mut Peer, first: i32) -> Result<()> {
-    let Some(ToChild::Bootstrap(bootstrap)) = peer.receive()? else { return Err(out_of_order()) };
-    // Everything but the standard streams and what is to be preserved stays out of the container's program.
-    sys::close_on_exec_from(3 + bootstrap.preserve_fds).map_err(Error::at("close_range", "descriptors"))?;
-    let fifo = if bootstrap.exec { None } else { Some(take(first + 1, "the exec fifo")?) };
-    let console = if bootstrap.console { Some(take(first + 2, "the console socket")?) } else { None };
+fn stages(peer: &mut Peer, others: Vec<OwnedFd>) -> Result<()> {
+    let Some(ToChild::Bootstrap(bootstrap)) = peer.receive()? else { return Err(gone()) };
+    protect_from_the_container()?;
+    let mut others = others.into_iter();
+    let mut next = |wanted: bool| if wanted { others.next() } else { None };
+    let (fifo, console) = (next(bootstrap.fifo), next(bootstrap.console));
     if !stage1::enter(peer, &bootstrap)? {
         return Ok(());
     }
     stage2(peer, &bootstrap, fifo, console)
 }
 
-fn take(number: i32, what: &str) -> Result<OwnedFd> {
-    sys::take_inherited(number).map_err(Error::at("take over", what))
+/// While floe's code runs in the namespaces of a container that is joined, its processes must not attach to it, nor
+/// reach its descriptors through /proc (CVE-2016-9962). execve(2) makes it an ordinary process again.
+fn protect_from_the_container() -> Result<()> {
+    // An ordinary user's /proc/self would belong to root then, and the id maps couldn't be written.
+    if nix::unistd::geteuid().is_root() {
+        nix::sys::prctl::set_dumpable(false).map_err(Error::at("prctl", "PR_SET_DUMPABLE"))?;
+    }
+    nix::sys::prctl::set_name(c"floe:init").map_err(Error::at("prctl", "PR_SET_NAME"))
 }
 
-pub(crate) fn out_of_order() -> Error {
+/// The other side is gone, or out of order.
+fn gone() -> Error {
     Error::start("floe is gone".to_owned())
 }
 
@@ -71,85 +101,44 @@ fn stage2(
     peer: &mut Peer,
     bootstrap: &Bootstrap,
     fifo: Option<OwnedFd>,
-    console_socket: Option<OwnedFd>,
+    console: Option<OwnedFd>,
 ) -> Result<()> {
-    let Some(ToChild::Config(config)) = peer.receive()? else { return Err(out_of_order()) };
+    let Some(ToChild::Config(config)) = peer.receive()? else { return Err(gone()) };
     sys::reset_signals().map_err(Error::at("reset", "signals"))?;
     nix::unistd::setsid().map_err(Error::at("setsid", ""))?;
-    if bootstrap.exec {
-        enter(&config, console_socket)?;
-    } else {
-        build(&config, console_socket)?;
+    // Modes are as they are given; the program gets its own mask at last.
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    let proc = if bootstrap.exec { None } else { Some(rootfs::hold_proc()?) };
+    match &proc {
+        Some(proc) => build::container(peer, &config, proc, console.as_ref())?,
+        None => build::joining(&config, console.as_ref())?,
     }
-    process::reopen_null()?;
-    let program = process::become_user(&config.process)?;
+    drop(console);
+    streams::reopen_null()?;
+    let program = program::prepare(&config.process, !bootstrap.exec)?;
+    sys::close_on_exec_from(3 + bootstrap.preserve_fds).map_err(Error::at("close_range", "descriptors"))?;
     peer.send(&FromChild::Ready)?;
-    let Some(ToChild::Execute) = peer.receive()? else { return Err(out_of_order()) };
-    if let Some(fifo) = fifo {
-        process::wait_at(&fifo)?;
-    }
-    process::execute(&program, &config.process)
+    let Some(ToChild::Execute) = peer.receive()? else { return Err(gone()) };
+    let (Some(fifo), Some(proc)) = (fifo, proc) else { return program.execute() };
+    program::wait_at(fifo, proc).and_then(|()| program.execute()).inspect_err(complain)
 }
 
-/// Another process of a running container: the namespaces are joined, and with them the root.
-fn enter(config: &Config, console_socket: Option<OwnedFd>) -> Result<()> {
-    process::set_oom_score(&config.process)?;
-    if let Some(socket) = &console_socket {
-        console::open(socket, &config.process, false)?;
-    }
-    process::set_limits(&config.process)?;
-    new_keyring(config)
+/// Floe has left with `create`; what happens at `start` can be said to the container's standard error only.
+fn complain(error: &Error) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "floe: {}", error.in_full());
 }
 
-/// The first process: everything that makes the container.
-fn build(config: &Config, console_socket: Option<OwnedFd>) -> Result<()> {
-    if config.creates(NamespaceKind::Cgroup) {
-        // Only now, since its root is the cgroup that the process is in at this moment.
-        nix::sched::unshare(NamespaceKind::Cgroup.flag())
-            .map_err(Error::at("unshare", "the cgroup namespace"))?;
-    }
-    if config.creates(NamespaceKind::Network) {
-        loopback()?;
-    }
-    process::set_oom_score(&config.process)?;
-    new_keyring(config)?;
-    let has_mounts = config.namespace(NamespaceKind::Mount).is_some();
-    if has_mounts {
-        rootfs::prepare(config)?;
-        rootfs::enter(config)?;
-    } else {
-        nix::unistd::chroot(&config.rootfs).map_err(Error::at("chroot", &config.rootfs))?;
-        nix::unistd::chdir("/").map_err(Error::at("chdir", "/"))?;
-    }
-    if let Some(socket) = &console_socket {
-        console::open(socket, &config.process, has_mounts)?;
-    }
-    if let Some(name) = &config.hostname {
-        nix::unistd::sethostname(name).map_err(Error::at("sethostname", name))?;
-    }
-    if let Some(name) = &config.domainname {
-        sys::set_domain_name(name).map_err(Error::at("setdomainname", name))?;
-    }
-    rootfs::set_parameters(&config.sysctl)?;
-    if has_mounts {
-        rootfs::protect(config)?;
-    }
-    process::set_limits(&config.process)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn loopback() -> Result<()> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .map_err(Error::at("socket", "for the loopback interface"))?;
-    sys::loopback_up(std::os::fd::AsFd::as_fd(&socket)).map_err(Error::at("bring up", "lo"))
-}
-
-fn new_keyring(config: &Config) -> Result<()> {
-    if config.no_new_keyring {
-        return Ok(());
-    }
-    match sys::new_session_keyring() {
-        Ok(()) | Err(nix::errno::Errno::ENOSYS) => Ok(()),
-        Err(error) => Err(Error::call("join", "a new session keyring", error)),
+    #[test]
+    fn only_numbers_that_can_be_ours_are_taken() {
+        assert_eq!(numbers("3,1"), Some((3, 1)));
+        assert_eq!(numbers("13,3"), Some((13, 3)));
+        for bad in ["", "3", "2,1", "3,0", "3,4", "-1,1", "4294967295,3", "x,1"] {
+            assert_eq!(numbers(bad), None, "{bad}");
+        }
     }
 }

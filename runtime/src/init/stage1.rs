@@ -1,35 +1,47 @@
 //! Into the namespaces, and through the fork that the pid namespace needs.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
-use super::out_of_order;
+use super::gone;
 use crate::config::NamespaceKind;
 use crate::error::{Error, Result};
-use crate::launch::message::{Bootstrap, FromChild, Peer, ToChild};
+use crate::launch::message::{Bootstrap, FromChild, Join, Peer, ToChild};
 use crate::sys::{self, Forked};
 
 /// Returns `true` in the new process, `false` in this one, which has nothing left to do.
-pub(crate) fn enter(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
+pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
+    let root = bootstrap.root.as_deref().map(open_root).transpose()?;
     join(bootstrap)?;
+    if let Some(root) = root {
+        nix::unistd::fchdir(&root).map_err(Error::at("chdir", "the container's root"))?;
+        nix::unistd::chroot(".").map_err(Error::at("chroot", "the container's root"))?;
+    }
     if bootstrap.create.contains(&NamespaceKind::User) {
-        nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(Error::at("unshare", "the user namespace"))?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(explain_unshare)?;
         peer.send(&FromChild::MapIds)?;
-        let Some(ToChild::Mapped) = peer.receive()? else { return Err(out_of_order()) };
+        let Some(ToChild::Mapped) = peer.receive()? else { return Err(gone()) };
         become_root()?;
     }
     if bootstrap.create.contains(&NamespaceKind::Time) {
         nix::sched::unshare(NamespaceKind::Time.flag())
             .map_err(Error::at("unshare", "the time namespace"))?;
     }
+    fork(peer, bootstrap)
+}
+
+fn fork(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
     let flags = bootstrap
         .create
         .iter()
         // The cgroup namespace comes when the process is in its cgroup.
         .filter(|kind| !matches!(kind, NamespaceKind::User | NamespaceKind::Cgroup | NamespaceKind::Time))
         .fold(CloneFlags::CLONE_PARENT, |flags, kind| flags | kind.flag());
-    match sys::fork_into(flags).map_err(Error::at("clone", "the container's process"))? {
+    match sys::fork_into(flags).map_err(Error::at("clone3", "the container's process"))? {
         Forked::Here => Ok(true),
         Forked::Child(pid) => {
             peer.send(&FromChild::Forked(pid.as_raw()))?;
@@ -38,27 +50,80 @@ pub(crate) fn enter(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
     }
 }
 
+fn explain_unshare(errno: Errno) -> Error {
+    match errno {
+        Errno::ENOSPC => Error::start(
+            "unshare the user namespace: none is left (sysctl user.max_user_namespaces, or nested 32 deep)",
+        ),
+        errno => Error::call("unshare", "the user namespace", errno),
+    }
+}
+
+fn open_root(path: &Path) -> Result<OwnedFd> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::at("open", path))
+}
+
+/// A namespace that is to be joined, and isn't this process's already.
+struct Target<'a> {
+    kind: NamespaceKind,
+    path: &'a Path,
+    file: File,
+}
+
 /// All files are opened first: joining the mount namespace changes what their paths mean.
+///
+/// The user namespace comes last, since one that the caller may join with its own rights can belong to the host, where
+/// those of the user namespace are worth nothing. What is refused that way belongs to the user namespace and is joined
+/// from in there.
 fn join(bootstrap: &Bootstrap) -> Result<()> {
-    let mut files = Vec::new();
-    for join in &bootstrap.join {
-        match File::open(&join.path) {
-            Ok(file) => files.push((join, file)),
-            // A kernel without this kind has no such file, and no container has such a namespace there.
-            Err(error) if bootstrap.exec && error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::call("open", join.path.display(), error)),
+    let mut targets = Vec::new();
+    for Join { kind, path } in &bootstrap.join {
+        targets.extend(open(*kind, path, bootstrap.exec)?);
+    }
+    let (user, mut others): (Vec<_>, Vec<_>) =
+        targets.into_iter().partition(|target| target.kind == NamespaceKind::User);
+    if user.is_empty() {
+        return others.iter().try_for_each(Target::join);
+    }
+    let mut left = Vec::new();
+    for target in others.drain(..) {
+        match nix::sched::setns(&target.file, target.kind.flag()) {
+            Err(Errno::EPERM) => left.push(target),
+            other => other.map_err(|errno| target.explain(errno))?,
         }
     }
-    for (join, file) in files {
-        if is_own(join.kind, &file) {
-            continue;
-        }
-        nix::sched::setns(&file, join.kind.flag()).map_err(Error::at("join", &join.path))?;
-        if join.kind == NamespaceKind::User {
-            become_root()?;
+    for target in &user {
+        target.join()?;
+        become_root()?;
+    }
+    left.iter().try_for_each(Target::join)
+}
+
+fn open(kind: NamespaceKind, path: &Path, exec: bool) -> Result<Option<Target<'_>>> {
+    match File::open(path) {
+        Ok(file) if is_own(kind, &file) => Ok(None),
+        Ok(file) => Ok(Some(Target { kind, path, file })),
+        // A kernel without this kind has no such file, and no container has such a namespace there.
+        Err(error) if exec && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::call("open", format!("the {kind} namespace {}", path.display()), error)),
+    }
+}
+
+impl Target<'_> {
+    fn join(&self) -> Result<()> {
+        nix::sched::setns(&self.file, self.kind.flag()).map_err(|errno| self.explain(errno))
+    }
+
+    fn explain(&self, errno: Errno) -> Error {
+        match errno {
+            Errno::EINVAL => Error::start(format!("{} is no {} namespace", self.path.display(), self.kind)),
+            errno => {
+                Error::call("setns", format!("to the {} namespace {}", self.kind, self.path.display()), errno)
+            }
         }
     }
-    Ok(())
 }
 
 /// Whether this process is in that namespace already: joining one's own user namespace is an error (setns(2)).
@@ -73,8 +138,10 @@ fn become_root() -> Result<()> {
     use nix::unistd::{Gid, Uid, setresgid, setresuid};
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     // The user namespace may map no 0; then the process keeps what it has.
-    if setresgid(gid, gid, gid).is_ok() {
-        setresuid(uid, uid, uid).map_err(Error::at("setresuid", "0"))?;
-    }
-    Ok(())
+    let ignore_unmapped = |result: Result<(), Errno>| match result {
+        Err(Errno::EINVAL) => Ok(()),
+        other => other,
+    };
+    ignore_unmapped(setresgid(gid, gid, gid)).map_err(Error::at("setresgid", "0"))?;
+    ignore_unmapped(setresuid(uid, uid, uid)).map_err(Error::at("setresuid", "0"))
 }

@@ -10,8 +10,29 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
 
-/// Longest message: configurations of some thousand mounts are a megabyte.
-const LIMIT: u32 = 64 << 20;
+/// Longest message to the child: configurations of some thousand mounts are a megabyte.
+const TO_CHILD: u32 = 64 << 20;
+
+/// Longest message from the child: only words are long. It is not believed more than it needs, since it goes on living
+/// in a container.
+const FROM_CHILD: u32 = 64 << 10;
+
+/// Longest failure in words, in bytes; its JSON is at most six times as long.
+const WORDS: usize = 8 << 10;
+
+/// What one side may send.
+pub(crate) trait Message: Serialize + DeserializeOwned {
+    /// Longest encoding that is accepted, in bytes.
+    const LIMIT: u32;
+}
+
+impl Message for ToChild {
+    const LIMIT: u32 = TO_CHILD;
+}
+
+impl Message for FromChild {
+    const LIMIT: u32 = FROM_CHILD;
+}
 
 /// A namespace to be joined.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,9 +46,16 @@ pub(crate) struct Join {
 pub(crate) struct Bootstrap {
     pub(crate) join: Vec<Join>,
     pub(crate) create: Vec<NamespaceKind>,
+    /// Whether a container is joined.
     pub(crate) exec: bool,
+    /// Whether the exec fifo was passed.
+    pub(crate) fifo: bool,
+    /// Whether the console socket was passed.
     pub(crate) console: bool,
+    /// How many descriptors from 3 on are kept.
     pub(crate) preserve_fds: u32,
+    /// A directory of the host that becomes the root, where no mount namespace that is joined says it.
+    pub(crate) root: Option<PathBuf>,
 }
 
 /// From floe to the child.
@@ -39,6 +67,8 @@ pub(crate) enum ToChild {
     Mapped,
     /// What the container is to be; it is in its cgroup and has its network.
     Config(Box<Config>),
+    /// The hooks have run: change the root.
+    ChangeRoot,
     /// Everything is written down: go on to the program.
     Execute,
 }
@@ -50,10 +80,24 @@ pub(crate) enum FromChild {
     MapIds,
     /// The container's process, by its number outside.
     Forked(i32),
+    /// Everything is mounted, and the root is still the host's.
+    Mounted,
     /// All is set up.
     Ready,
     /// What went wrong, in words.
     Failed(String),
+}
+
+impl FromChild {
+    /// A failure, cut to what the other side accepts.
+    pub(crate) fn failed(mut words: String) -> Self {
+        if words.len() > WORDS {
+            let end = (0..=WORDS).rev().find(|end| words.is_char_boundary(*end)).unwrap_or(0);
+            words.truncate(end);
+            words.push('…');
+        }
+        Self::Failed(words)
+    }
 }
 
 /// One end of the conversation.
@@ -65,7 +109,7 @@ impl Peer {
         Self(socket)
     }
 
-    pub(crate) fn send(&mut self, message: &impl Serialize) -> Result<()> {
+    pub(crate) fn send(&mut self, message: &impl Message) -> Result<()> {
         let failed = Error::at("write to", "the start-up socket");
         let bytes = serde_json::to_vec(message)
             .map_err(|error| Error::call("encode", "a message", std::io::Error::from(error)))?;
@@ -77,7 +121,7 @@ impl Peer {
     }
 
     /// `None` when the other side is gone.
-    pub(crate) fn receive<M: DeserializeOwned>(&mut self) -> Result<Option<M>> {
+    pub(crate) fn receive<M: Message>(&mut self) -> Result<Option<M>> {
         let failed = || Error::at("read from", "the start-up socket");
         let mut size = [0u8; 4];
         match self.0.read_exact(&mut size) {
@@ -93,7 +137,7 @@ impl Peer {
             Err(error) => return Err(failed()(error)),
         }
         let size = u32::from_ne_bytes(size);
-        if size > LIMIT {
+        if size > M::LIMIT {
             return Err(failed()(std::io::Error::other(format!("a message of {size} bytes"))));
         }
         let mut bytes = vec![0u8; size as usize];
@@ -117,6 +161,25 @@ mod tests {
         assert!(matches!(two.receive().unwrap(), Some(FromChild::Failed(what)) if what == "no"));
         assert!(two.receive::<FromChild>().unwrap().is_none());
         two.send(&ToChild::Mapped).unwrap();
+    }
+
+    #[test]
+    fn a_long_failure_is_cut_and_arrives() {
+        let (one, two) = UnixStream::pair().unwrap();
+        Peer::new(one).send(&FromChild::failed("\u{1}ä".repeat(100_000))).unwrap();
+        let Some(FromChild::Failed(words)) = Peer::new(two).receive().unwrap() else {
+            panic!("something else")
+        };
+        assert!(words.len() <= WORDS + 3 && words.ends_with('…'));
+    }
+
+    #[test]
+    fn a_message_that_is_cut_is_an_error() {
+        let (one, two) = UnixStream::pair().unwrap();
+        (&one).write_all(&100u32.to_ne_bytes()).unwrap();
+        (&one).write_all(b"\"Ready").unwrap();
+        drop(one);
+        assert!(Peer::new(two).receive::<FromChild>().is_err());
     }
 
     #[test]

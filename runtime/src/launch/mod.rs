@@ -1,45 +1,58 @@
 //! How a process of a container comes to life.
 //!
+//! Two programs talk over one socket: floe ([`launch`]) and a copy of itself ([`crate::init_main`]), which becomes the
+//! container's process. It does so in two stages, because a process can't enter a new pid namespace itself, only its
+//! children can; and because a user namespace must have its ids before anything is done in it.
+//!
 //! ```text
 //!   floe                         stage 1 (floe init)          stage 2: the container's process
 //!    │ spawn, Bootstrap ───────►  │
 //!    │                            │ joins namespaces
 //!    │ ◄── MapIds ────────────    │ unshared its user namespace
-//!    │ writes uid_map, gid_map
+//!    │ writes uid_map, gid_map    │
 //!    │ ── Mapped ──────────────►  │
 //!    │                            │ clone3(CLONE_PARENT, new namespaces) ─► │ waits
 //!    │ ◄── Forked(pid) ───────    │ exits
-//!    │ cgroup, network
-//!    │ ── Config ────────────────────────────────────────────────────────► │ mounts, root, security
-//!    │ ◄── Ready ───────────────────────────────────────────────────────   │
-//!    │ records the container                                               │ opens the exec fifo: waits for `start`
+//!    │ ParentSide::place: its cgroup
+//!    │ ParentSide::network
+//!    │ ── Config ────────────────────────────────────────────────────────► │ cgroup namespace, loopback, mounts
+//!    │ ◄── Mounted ──────────────────────────────────────────────────────  │ (not when joining)
+//!    │ ParentSide::mounted: hooks
+//!    │ ── ChangeRoot ────────────────────────────────────────────────────► │ root, names, security, program found
+//!    │ ◄── Ready ────────────────────────────────────────────────────────  │
+//!    │ resource limits
+//!    │ ParentSide::created: the record
+//!    │ ── Execute ───────────────────────────────────────────────────────► │ opens the exec fifo: waits for `start`
 //!    │                                                                     │ execve
 //! ```
 //!
-//! At every step either side may say `Failed` or be gone, which the other sees as the end of the socket: a floe that
-//! dies leaves no half-made process behind. The process is a child of the calling floe (`CLONE_PARENT`), which may
-//! wait for it.
+//! At every step the child may say `Failed` instead, and either side may be gone, which the other sees as the end of
+//! the socket: a floe that dies leaves no half-made process behind, for the child goes on alone only after `Execute`,
+//! when the container is on record. The process is a child of the calling floe (`CLONE_PARENT`), which may wait for it.
+//!
+//! A process that joins a container has no fifo, and the socket stays open until `execve(2)` closes it, so that its
+//! failure is still told.
 
 mod exe;
+mod fifo;
 pub(crate) mod message;
+mod outside;
 
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::unistd::Pid;
 
-use crate::config::{Config, IdMapping, NamespaceKind};
+use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
-use message::{Bootstrap, FromChild, Join, ToChild};
+use message::{Bootstrap, FromChild, Join, Peer, ToChild};
 
-/// Name of the fifo in a container's folder at which the first process waits for `start`.
-pub const EXEC_FIFO: &str = "exec.fifo";
+pub use fifo::{EXEC_FIFO, make_exec_fifo, open_exec_fifo};
 
-/// Tells the child under which number it finds the socket; the console socket and the fifo follow it.
+/// Tells the child under which number it finds the socket, and how many descriptors from there on are for it.
 pub(crate) const SOCKET_VARIABLE: &str = "_FLOE_INIT_SOCKET";
 
 /// What kind of process is made.
@@ -78,11 +91,20 @@ pub trait ParentSide {
     /// Ends the launch.
     fn place(&mut self, pid: Pid) -> Result<()>;
 
-    /// Its share of the network: devices are moved into the namespace, hooks are run.
+    /// Its share of the network: devices are moved into the namespace.
     ///
     /// # Errors
     /// Ends the launch.
     fn network(&mut self, _pid: Pid) -> Result<()> {
+        Ok(())
+    }
+
+    /// Everything is mounted and the root is still the host's: the point of the `prestart` and `createRuntime` hooks.
+    /// Not for a process that joins.
+    ///
+    /// # Errors
+    /// Ends the launch.
+    fn mounted(&mut self, _pid: Pid) -> Result<()> {
         Ok(())
     }
 
@@ -98,100 +120,106 @@ pub trait ParentSide {
 /// Launches the process and returns it when it is ready: the first process waits for `start`, another one has been
 /// executed. It is a child of the caller.
 ///
-/// The caller must have one thread (a new one would be lost in the copy).
-///
 /// # Errors
-/// [`Error::Child`] in the child's own words; [`Error::Call`]. The process is gone then.
+/// [`Error::Child`] in the child's own words; [`Error::Refused`] for a limit that cannot be set; [`Error::Call`]. The
+/// process is gone then, and reaped.
 pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
-    let (ours, theirs) = UnixStream::pair().map_err(Error::at("socketpair", ""))?;
-    let stage1 = spawn(plan, theirs)?;
-    let mut guard = Guard { stage1: Some(stage1), child: None };
-    let mut peer = message::Peer::new(ours);
-    peer.send(&ToChild::Bootstrap(bootstrap(plan)))?;
-    let pid = loop {
-        match peer.receive::<FromChild>()? {
-            Some(FromChild::MapIds) => {
-                map_ids(guard.stage1_pid(), &plan.config)?;
-                peer.send(&ToChild::Mapped)?;
-            }
-            Some(FromChild::Forked(pid)) => break Pid::from_raw(pid),
-            Some(FromChild::Failed(what)) => return Err(Error::start(what)),
-            Some(FromChild::Ready) | None => return Err(gone()),
+    outside::check_preserved(plan.preserve_fds)?;
+    let joined = match plan.kind {
+        LaunchKind::Exec { init } => {
+            Some(fifo::pidfd(init).map_err(Error::at("pidfd_open", init.to_string()))?)
         }
+        LaunchKind::Init { .. } => None,
     };
-    guard.child = Some(pid);
-    guard.reap_stage1();
+    let (ours, theirs) = UnixStream::pair().map_err(Error::at("socketpair", ""))?;
+    let mut guard = Guard { stage1: Some(spawn(plan, theirs)?), child: None };
+    let mut peer = Peer::new(ours);
+    peer.send(&ToChild::Bootstrap(bootstrap(plan)))?;
+    let pid = until_forked(&mut peer, plan, &mut guard)?;
+    if joined.is_some_and(fifo::has_ended) {
+        // Then its number may be somebody else's, and so may the namespaces.
+        return Err(Error::start("the container's first process has ended"));
+    }
     side.place(pid)?;
     side.network(pid)?;
     peer.send(&ToChild::Config(Box::new(plan.config.clone())))?;
-    match peer.receive::<FromChild>()? {
-        Some(FromChild::Ready) => {}
-        Some(FromChild::Failed(what)) => return Err(Error::start(what)),
-        _ => return Err(gone()),
-    }
+    until_ready(&mut peer, side, pid)?;
+    outside::set_oom_score(pid, &plan.config.process)?;
+    outside::set_limits(pid, &plan.config.process)?;
     side.created(pid)?;
+    peer.send(&ToChild::Execute)?;
     if matches!(plan.kind, LaunchKind::Exec { .. }) {
-        peer.send(&ToChild::Execute)?;
         // The socket ends with execve(2); before that, only a failure is said.
-        if let Some(FromChild::Failed(what)) = peer.receive::<FromChild>()? {
-            return Err(Error::start(what));
+        match peer.receive()? {
+            None => {}
+            Some(FromChild::Failed(what)) => return Err(Error::start(what)),
+            Some(_) => return Err(out_of_order()),
         }
-    } else {
-        peer.send(&ToChild::Execute)?;
     }
     guard.child = None;
     Ok(pid)
 }
 
-/// Lets the first process go on from the fifo in `state_dir` to its program.
-///
-/// # Errors
-/// [`Error::Call`] if it does not wait there (any more).
-pub fn open_exec_fifo(state_dir: &Path) -> Result<()> {
-    use rustix::fs::{CWD, Mode, OFlags, openat};
-    let path = state_dir.join(EXEC_FIFO);
-    let fifo = openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(Error::at("open", &path))?;
-    let mut byte = [0u8; 1];
-    rustix::io::read(&fifo, &mut byte).map_err(Error::at("read", &path))?;
-    std::fs::remove_file(&path).map_err(Error::at("remove", &path))
+/// Stage 1's part. The process that comes out of it is the guard's.
+fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result<Pid> {
+    loop {
+        match heard(peer)? {
+            FromChild::MapIds => {
+                outside::map_ids(guard.stage1_pid(), &plan.config)?;
+                peer.send(&ToChild::Mapped)?;
+            }
+            FromChild::Forked(pid) if pid > 0 => {
+                let pid = Pid::from_raw(pid);
+                guard.child = Some(pid);
+                guard.reap_stage1();
+                return Ok(pid);
+            }
+            _ => return Err(out_of_order()),
+        }
+    }
 }
 
-/// Makes the fifo.
-///
-/// # Errors
-/// [`Error::Call`].
-pub fn make_exec_fifo(state_dir: &Path) -> Result<()> {
-    let path = state_dir.join(EXEC_FIFO);
-    let mode = nix::sys::stat::Mode::from_bits_truncate(0o622);
-    nix::unistd::mkfifo(&path, mode).map_err(Error::at("mkfifo", &path))?;
-    // The umask is not to take the writers' bit away: in a user namespace the process has another user id.
-    nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, &path, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)
-        .map_err(Error::at("chmod", &path))
+/// The part of the container's process, to where it waits.
+fn until_ready(peer: &mut Peer, side: &mut dyn ParentSide, pid: Pid) -> Result<()> {
+    loop {
+        match heard(peer)? {
+            FromChild::Mounted => {
+                side.mounted(pid)?;
+                peer.send(&ToChild::ChangeRoot)?;
+            }
+            FromChild::Ready => return Ok(()),
+            _ => return Err(out_of_order()),
+        }
+    }
 }
 
-fn gone() -> Error {
-    Error::start("it ended without a word (killed, or out of memory)".to_owned())
+/// What the child says, if it is no failure.
+fn heard(peer: &mut Peer) -> Result<FromChild> {
+    match peer.receive()? {
+        Some(FromChild::Failed(what)) => Err(Error::start(what)),
+        Some(message) => Ok(message),
+        None => Err(Error::start("it ended without a word (killed, or out of memory)")),
+    }
+}
+
+fn out_of_order() -> Error {
+    Error::start("it said something out of order")
 }
 
 fn spawn(plan: &LaunchPlan, socket: UnixStream) -> Result<Child> {
     let first = 3 + i32::try_from(plan.preserve_fds).unwrap_or(0);
-    let (program, keep) = exe::sealed(first + 3)?;
-    let mut mappings = vec![FdMapping { parent_fd: OwnedFd::from(socket), child_fd: first }];
+    let mut passed = vec![OwnedFd::from(socket)];
     if let LaunchKind::Init { state_dir } = &plan.kind {
-        use rustix::fs::{CWD, Mode, OFlags, openat};
-        let path = state_dir.join(EXEC_FIFO);
-        let fifo = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .map_err(Error::at("open", &path))?;
-        mappings.push(FdMapping { parent_fd: fifo, child_fd: first + 1 });
+        passed.push(fifo::for_child(state_dir)?);
     }
     if let Some(console) = &plan.console {
-        let console = console.try_clone().map_err(Error::at("duplicate", "the console socket"))?;
-        mappings.push(FdMapping { parent_fd: console, child_fd: first + 2 });
+        passed.push(console.try_clone().map_err(Error::at("duplicate", "the console socket"))?);
     }
-    // What the caller passes on has to be without close-on-exec in it already, as its own parent gave it.
+    let (program, keep) = exe::sealed(first + 3)?;
     let mut command = Command::new(&program);
-    command.arg("init").env_clear().env(SOCKET_VARIABLE, first.to_string());
+    command.arg("init").env_clear().env(SOCKET_VARIABLE, format!("{first},{}", passed.len()));
+    let mappings =
+        (first..).zip(passed).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
     command.fd_mappings(mappings).map_err(|error| {
         Error::call("pass descriptors to", program.display(), std::io::Error::other(error.to_string()))
     })?;
@@ -221,29 +249,22 @@ fn bootstrap(plan: &LaunchPlan) -> Bootstrap {
             NamespaceKind::ALL.into_iter().filter(|kind| plan.config.creates(*kind)).collect()
         }
     };
+    let exec = matches!(plan.kind, LaunchKind::Exec { .. });
     Bootstrap {
         join,
         create,
-        exec: matches!(plan.kind, LaunchKind::Exec { .. }),
+        exec,
+        fifo: !exec,
         console: plan.console.is_some(),
         preserve_fds: plan.preserve_fds,
+        root: match plan.kind {
+            // Its mount namespace is the host's, in which it only changed its root.
+            LaunchKind::Exec { init } if plan.config.namespace(NamespaceKind::Mount).is_none() => {
+                Some(PathBuf::from(format!("/proc/{init}/root")))
+            }
+            _ => None,
+        },
     }
-}
-
-/// Writes the id maps of `pid`'s new user namespace. The outer side is privileged, so setgroups(2) stays allowed.
-fn map_ids(pid: i32, config: &Config) -> Result<()> {
-    for (file, mappings) in [("uid_map", &config.uid_mappings), ("gid_map", &config.gid_mappings)] {
-        let path = format!("/proc/{pid}/{file}");
-        let mut text = String::new();
-        for IdMapping { container, host, count } in mappings {
-            text.push_str(&format!("{container} {host} {count}\n"));
-        }
-        let mut file =
-            std::fs::OpenOptions::new().write(true).open(&path).map_err(Error::at("open", &path))?;
-        // The kernel takes a map in one write only.
-        file.write_all(text.as_bytes()).map_err(Error::at("write", &path))?;
-    }
-    Ok(())
 }
 
 /// Ends what was started when the launch fails.

@@ -1,99 +1,108 @@
 //! Paths beneath the container's root.
+//!
+//! A path of the configuration goes through directories that belong to an image or, in a shared volume, to somebody
+//! else's running container. It must not lead out of the root, whatever links stand there and whoever exchanges a
+//! directory for a link meanwhile. So it is walked name by name: each is opened in the directory before it without
+//! following (`O_NOFOLLOW`), and links are followed here, on a stack of the directories that are held open. `..` goes
+//! down that stack and never below the root. What is found is a descriptor, and it is used as one.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
-/// The root of a container that is being made, as seen from outside.
+/// Most links in one path; the kernel's own limit (`path_resolution(7)`).
+const MAX_LINKS: u32 = 40;
+
+/// The root of a container.
 #[derive(Debug)]
 pub(crate) struct Root {
     fd: OwnedFd,
 }
 
-/// Something found beneath a root.
-#[derive(Debug)]
-pub(crate) struct Found(OwnedFd);
-
-impl Found {
-    /// A path by which mount(2) and its like reach exactly this.
-    pub(crate) fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
+}
+
+/// Something found beneath a root: an `O_PATH` descriptor.
+#[derive(Debug)]
+pub(crate) struct Found {
+    fd: OwnedFd,
+    /// Where it is as seen from the root: absolute, without links.
+    pub(crate) path: PathBuf,
+    /// What it is; never a link.
+    pub(crate) kind: FileType,
+    /// Whether it was made by this call.
+    pub(crate) new: bool,
 }
 
 impl AsFd for Found {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
+/// What to make where a path ends in nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Make {
+    Nothing,
+    Folder,
+    File,
+}
+
 impl Root {
+    /// Opens the directory at `path`, with ordinary lookup.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(rustix::fs::CWD, path, flags, Mode::empty()).map_err(Error::at("open", path))?;
         Ok(Self { fd })
     }
 
+    /// The directory that `fd` is a descriptor of.
+    pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self> {
+        let fd = fd.try_clone_to_owned().map_err(Error::at("duplicate", "a directory's descriptor"))?;
+        Ok(Self { fd })
+    }
+
     /// What `path` leads to, links being followed within the root; `None` if it does not exist.
     pub(crate) fn find(&self, path: &Path) -> Result<Option<Found>> {
-        match self.lookup(path, OFlags::PATH) {
-            Ok(fd) => Ok(Some(Found(fd))),
+        match self.walk(path, Make::Nothing) {
+            Ok(found) => Ok(Some(found)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(Error::call("open in the container", path.display(), error)),
         }
     }
 
-    fn lookup(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        // A rename beneath the root while it is looked up makes the kernel ask for another try.
-        for _ in 0..100 {
-            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            match openat2(&self.fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                Err(Errno::AGAIN) => {}
-                other => return other,
-            }
-        }
-        Err(Errno::AGAIN)
-    }
-
     /// The folder `path`, made with all that is missing above it (mode 0755).
     pub(crate) fn folder(&self, path: &Path) -> Result<Found> {
-        let mut at = PathBuf::from("/");
-        let mut found = self.must(&at)?;
-        for name in parts(path)? {
-            at.push(name);
-            found = match self.find(&at)? {
-                Some(next) => next,
-                None => {
-                    match mkdirat(&found, name, Mode::from(0o755)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
-                        Err(error) => return Err(Error::call("mkdir in the container", at.display(), error)),
-                    }
-                    self.must(&at)?
-                }
-            };
+        let found =
+            self.walk(path, Make::Folder).map_err(Error::at("make the folder in the container", path))?;
+        match found.kind {
+            FileType::Directory => Ok(found),
+            _ => Err(Error::call("make the folder in the container", path.display(), Errno::NOTDIR)),
         }
-        Ok(found)
     }
 
-    /// The file `path`, made empty if it is missing, with the folders above it.
+    /// What is at `path` and is no folder; an empty file is made if nothing is, with the folders above it.
     pub(crate) fn file(&self, path: &Path) -> Result<Found> {
-        if let Some(found) = self.find(path)? {
-            return Ok(found);
-        }
-        let (parent, name) = self.parent(path)?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        match openat(&parent, name, flags, Mode::from(0o755)) {
-            Ok(_) | Err(Errno::EXIST) => self.must(path),
-            Err(error) => Err(Error::call("create in the container", path.display(), error)),
+        let found = self.walk(path, Make::File).map_err(Error::at("make the file in the container", path))?;
+        match found.kind {
+            FileType::Directory => {
+                Err(Error::call("make the file in the container", path.display(), Errno::ISDIR))
+            }
+            _ => Ok(found),
         }
     }
 
-    /// The folder that `path` lies in, made if it is missing, and the last part of `path`.
+    /// The folder that `path` lies in, made if it is missing, and the last name of `path`.
     pub(crate) fn parent<'a>(&self, path: &'a Path) -> Result<(Found, &'a OsStr)> {
         let name = path
             .file_name()
@@ -101,46 +110,171 @@ impl Root {
         Ok((self.folder(path.parent().unwrap_or(Path::new("/")))?, name))
     }
 
-    fn must(&self, path: &Path) -> Result<Found> {
-        self.lookup(path, OFlags::PATH).map(Found).map_err(Error::at("open in the container", path))
+    fn walk(&self, path: &Path, make: Make) -> Result<Found, Errno> {
+        let mut walk =
+            Walk { root: self.fd.as_fd(), stack: Vec::new(), todo: VecDeque::new(), links: 0, new: false };
+        walk.put_in_front(path);
+        while let Some(name) = walk.todo.pop_front() {
+            if name == ".." {
+                walk.stack.pop();
+            } else if let Some(end) = walk.step(&name, make)? {
+                return Ok(end);
+            }
+        }
+        walk.directory()
     }
 }
 
-/// The names in an absolute path.
-fn parts(path: &Path) -> Result<Vec<&OsStr>> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => {
-                return Err(Error::call(
-                    "use a path with `..` in the container",
-                    path.display(),
-                    Errno::INVAL,
-                ));
+/// A walk that is under way.
+struct Walk<'a> {
+    root: BorrowedFd<'a>,
+    /// The directories from below the root to where it is.
+    stack: Vec<(OwnedFd, OsString)>,
+    /// The names that are still to go; `..` among them.
+    todo: VecDeque<OsString>,
+    links: u32,
+    new: bool,
+}
+
+impl Walk<'_> {
+    fn here(&self) -> BorrowedFd<'_> {
+        self.stack.last().map_or(self.root, |(fd, _)| fd.as_fd())
+    }
+
+    fn path(&self) -> PathBuf {
+        let root = PathBuf::from("/");
+        self.stack.iter().fold(root, |path, (_, name)| path.join(name))
+    }
+
+    /// The walk ended in a directory.
+    fn directory(&mut self) -> Result<Found, Errno> {
+        let path = self.path();
+        let fd = match self.stack.pop() {
+            Some((fd, _)) => fd,
+            None => rustix::io::fcntl_dupfd_cloexec(self.root, 3)?,
+        };
+        Ok(Found { fd, path, kind: FileType::Directory, new: self.new })
+    }
+
+    /// Takes one name; returns what the walk ends at, if that is no directory.
+    fn step(&mut self, name: &OsStr, make: Make) -> Result<Option<Found>, Errno> {
+        let fd = self.open(name, make)?;
+        match FileType::from_raw_mode(fstat(&fd)?.st_mode) {
+            FileType::Directory => {
+                self.stack.push((fd, name.to_owned()));
+                Ok(None)
+            }
+            FileType::Symlink => {
+                self.links += 1;
+                if self.links > MAX_LINKS {
+                    return Err(Errno::LOOP);
+                }
+                let target = PathBuf::from(OsString::from_vec(readlinkat(&fd, "", Vec::new())?.into_bytes()));
+                self.put_in_front(&target);
+                Ok(None)
+            }
+            kind if self.todo.is_empty() => {
+                Ok(Some(Found { fd, path: self.path().join(name), kind, new: self.new }))
+            }
+            _ => Err(Errno::NOTDIR),
+        }
+    }
+
+    fn open(&mut self, name: &OsStr, make: Make) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(self.here(), name, flags, Mode::empty()) {
+            Err(Errno::NOENT) if make != Make::Nothing => {}
+            other => return other,
+        }
+        let made = match (make, self.todo.is_empty()) {
+            (Make::File, true) => {
+                let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                openat(self.here(), name, create, Mode::from(0o644)).map(drop)
+            }
+            _ => mkdirat(self.here(), name, Mode::from(0o755)),
+        };
+        match made {
+            // It came into being meanwhile: what it is, the next look tells.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+        self.new = made.is_ok() && self.todo.is_empty();
+        openat(self.here(), name, flags, Mode::empty())
+    }
+
+    /// What comes next is `path`, before what was still to go.
+    fn put_in_front(&mut self, path: &Path) {
+        for component in path.components().rev() {
+            match component {
+                Component::Normal(name) => self.todo.push_front(name.to_owned()),
+                Component::ParentDir => self.todo.push_front("..".into()),
+                Component::RootDir => self.stack.clear(),
+                Component::CurDir | Component::Prefix(_) => {}
             }
         }
     }
-    Ok(names)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn links_in_an_image_lead_nowhere_else() {
         let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("/outside", dir.path().join("link")).unwrap();
-        std::os::unix::fs::symlink("../../..", dir.path().join("up")).unwrap();
+        symlink("/outside", dir.path().join("link")).unwrap();
+        symlink("../../..", dir.path().join("up")).unwrap();
         let root = Root::open(dir.path()).unwrap();
         root.folder(Path::new("/outside/deep")).unwrap();
-        root.file(Path::new("/link/file")).unwrap();
+        let found = root.file(Path::new("/link/file")).unwrap();
         assert!(dir.path().join("outside/file").is_file());
+        assert_eq!(found.path, Path::new("/outside/file"));
         root.folder(Path::new("/up/inside")).unwrap();
         assert!(dir.path().join("inside").is_dir());
-        assert!(root.folder(Path::new("/a/../../b")).is_err());
+        let found = root.folder(Path::new("/outside/../../../b")).unwrap();
+        assert_eq!(found.path, Path::new("/b"));
+        assert!(dir.path().join("b").is_dir());
         assert!(root.find(Path::new("/nothing")).unwrap().is_none());
+        assert!(root.find(Path::new("/outside/file/beyond")).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_a_dangling_link_points_to_is_made_within_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("var")).unwrap();
+        symlink("/run", dir.path().join("var/run")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let found = root.folder(Path::new("/var/run/secrets")).unwrap();
+        assert_eq!(found.path, Path::new("/run/secrets"));
+        assert!(found.new);
+        assert!(dir.path().join("run/secrets").is_dir());
+        assert!(!root.folder(Path::new("/run/secrets")).unwrap().new);
+    }
+
+    #[test]
+    fn links_that_turn_in_a_circle_end() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("b", dir.path().join("a")).unwrap();
+        symlink("a", dir.path().join("b")).unwrap();
+        let error = Root::open(dir.path()).unwrap().folder(Path::new("/a/c")).unwrap_err();
+        assert!(error.to_string().contains("/a/c"), "{error}");
+    }
+
+    #[test]
+    fn a_magic_link_of_proc_is_not_followed() {
+        let root = Root::open(Path::new("/proc/self")).unwrap();
+        // /proc/self/root says "/", which is this root itself here.
+        assert_eq!(root.find(Path::new("/root")).unwrap().unwrap().path, Path::new("/"));
+    }
+
+    #[test]
+    fn a_file_is_no_folder_and_the_other_way_round() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        root.file(Path::new("/file")).unwrap();
+        root.folder(Path::new("/folder")).unwrap();
+        assert!(root.folder(Path::new("/file")).is_err());
+        assert!(root.file(Path::new("/folder")).is_err());
     }
 }

@@ -4,13 +4,16 @@
 //! container's cgroup as their root. Without a namespace in version 1, the container's own folder of each hierarchy is
 //! bound where that hierarchy belongs.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
+use rustix::io::Errno;
 
-use super::beneath::Root;
-use super::{bind, mount};
-use crate::config::{Config, Mount, MountFlags, NamespaceKind};
+use super::beneath::{Found, Root};
+use super::detached::Detached;
+use super::mount::finish;
+use crate::config::{Config, Mount, NamespaceKind};
 use crate::error::{Error, Result};
 
 /// A version 1 hierarchy as it is mounted on the host.
@@ -27,85 +30,73 @@ struct Hierarchy {
 }
 
 /// Makes the mount.
-pub(crate) fn make(root: &Root, wanted: &Mount, config: &Config) -> Result<()> {
+pub(super) fn make(root: &Root, wanted: &Mount, config: &Config) -> Result<()> {
     let info =
         std::fs::read_to_string("/proc/self/mountinfo").map_err(Error::at("read", "/proc/self/mountinfo"))?;
     let own = std::fs::read_to_string("/proc/self/cgroup").map_err(Error::at("read", "/proc/self/cgroup"))?;
-    let namespace = config.creates(NamespaceKind::Cgroup);
+    let namespace = config.namespace(NamespaceKind::Cgroup).is_some();
     let hierarchies = hierarchies(&info, &own);
-    if hierarchies.is_empty() {
-        return unified(root, wanted, namespace, &own);
-    }
     let place = root.folder(&wanted.destination)?;
+    if hierarchies.is_empty() {
+        let tree = unified(wanted, namespace, &own)?;
+        return finish(wanted, &tree, &place);
+    }
+    separate(wanted, namespace, &hierarchies, &place)
+}
+
+/// Version 1: a tmpfs with one directory a hierarchy.
+fn separate(wanted: &Mount, namespace: bool, hierarchies: &[Hierarchy], place: &Found) -> Result<()> {
     let flags = wanted.flags.set & !MsFlags::MS_RDONLY;
-    nix::mount::mount(Some("tmpfs"), &place.path(), Some("tmpfs"), flags, Some("mode=755"))
-        .map_err(Error::at("mount a tmpfs at", &wanted.destination))?;
-    for hierarchy in &hierarchies {
-        one(root, wanted, hierarchy, namespace)?;
+    let tmpfs = Detached::filesystem("tmpfs", Path::new("tmpfs"), flags, "mode=755")?;
+    finish(wanted, &tmpfs, place)?;
+    let inside = Root::of(tmpfs.as_fd())?;
+    for hierarchy in hierarchies {
+        let place = inside.folder(Path::new(&hierarchy.folder))?;
+        let tree = one(wanted, namespace, hierarchy)?;
+        tree.attach(place.as_fd(), &wanted.destination.join(&hierarchy.folder))?;
+        links(&inside, &hierarchy.folder)?;
     }
     if wanted.flags.set.contains(MsFlags::MS_RDONLY) {
-        let target = mount::target(root, &wanted.destination)?;
-        mount::remount(&target.path(), wanted.flags)
-            .map_err(|error| Error::call("make read-only", wanted.destination.display(), error))?;
+        tmpfs.make_readonly(false, &wanted.destination)?;
     }
     Ok(())
 }
 
-fn one(root: &Root, wanted: &Mount, hierarchy: &Hierarchy, namespace: bool) -> Result<()> {
-    let path = wanted.destination.join(&hierarchy.folder);
-    let place = root.folder(&path)?;
+/// One hierarchy of version 1.
+fn one(wanted: &Mount, namespace: bool, hierarchy: &Hierarchy) -> Result<Detached> {
     if namespace {
-        nix::mount::mount(
-            Some("cgroup"),
-            &place.path(),
-            Some("cgroup"),
-            wanted.flags.set,
-            Some(hierarchy.options.as_str()),
-        )
-        .map_err(Error::at("mount a cgroup hierarchy at", &path))?;
-    } else {
-        let own = hierarchy.host.join(hierarchy.own.strip_prefix("/").unwrap_or(&hierarchy.own));
-        bind(&own, &place.path(), true)?;
-        let target = mount::target(root, &path)?;
-        mount::remount(&target.path(), wanted.flags)
-            .map_err(|error| Error::call("set the flags of", path.display(), error))?;
+        return Detached::filesystem("cgroup", Path::new("cgroup"), wanted.flags.set, &hierarchy.options);
     }
-    // `cpu,cpuacct` is known by each of its controllers too.
-    let controllers: Vec<&str> = hierarchy.folder.split(',').collect();
-    if controllers.len() > 1 {
-        for controller in controllers {
-            let (parent, name) =
-                root.parent(&wanted.destination.join(controller)).map(|(parent, _)| (parent, controller))?;
-            match rustix::fs::symlinkat(&hierarchy.folder, &parent, name) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(error) => return Err(Error::call("symlink", path.display(), error)),
-            }
+    let own = hierarchy.host.join(hierarchy.own.strip_prefix("/").unwrap_or(&hierarchy.own));
+    let tree = Detached::copy_of_path(&own, true)?;
+    tree.change(wanted.flags, false, &wanted.destination)?;
+    Ok(tree)
+}
+
+/// `cpu,cpuacct` is known by each of its controllers too.
+fn links(inside: &Root, folder: &str) -> Result<()> {
+    let controllers = folder.split(',').filter(|controller| *controller != folder);
+    for controller in controllers {
+        match rustix::fs::symlinkat(folder, inside.as_fd(), controller) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(Error::call("symlink", controller, error)),
         }
     }
     Ok(())
 }
 
-fn unified(root: &Root, wanted: &Mount, namespace: bool, own: &str) -> Result<()> {
-    let place = root.folder(&wanted.destination)?;
-    let fresh =
-        nix::mount::mount(Some("cgroup"), &place.path(), Some("cgroup2"), wanted.flags.set, None::<&str>);
-    match fresh {
-        Ok(()) if namespace => return Ok(()),
-        // Mounted anew without a namespace, it would show the whole host.
-        Ok(()) => {
-            let target = mount::target(root, &wanted.destination)?;
-            nix::mount::umount2(&target.path(), nix::mount::MntFlags::MNT_DETACH)
-                .map_err(Error::at("umount", &wanted.destination))?;
-        }
-        Err(_) => {}
+/// Version 2: with a namespace mounted anew; without one that would show the whole host, so the container's own cgroup
+/// is bound. That is also the way where a user namespace isn't allowed to mount it.
+fn unified(wanted: &Mount, namespace: bool, own: &str) -> Result<Detached> {
+    if namespace
+        && let Ok(tree) = Detached::filesystem("cgroup2", Path::new("cgroup"), wanted.flags.set, &wanted.data)
+    {
+        return Ok(tree);
     }
     let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-    let source = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    bind(&source, &place.path(), true)?;
-    let flags = MountFlags { set: wanted.flags.set, clear: wanted.flags.clear };
-    let target = mount::target(root, &wanted.destination)?;
-    mount::remount(&target.path(), flags)
-        .map_err(|error| Error::call("set the flags of", wanted.destination.display(), error))
+    let tree = Detached::copy_of_path(&Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')), true)?;
+    tree.change(wanted.flags, false, &wanted.destination)?;
+    Ok(tree)
 }
 
 /// The version 1 hierarchies of `mountinfo`, with this process's place in each from `/proc/self/cgroup`.

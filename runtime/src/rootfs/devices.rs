@@ -3,29 +3,28 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Gid, Mode, Uid, makedev, mknodat, symlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat, statat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::beneath::Root;
-use super::bind;
+use super::detached::Detached;
 use crate::config::{Config, Device, DeviceKind, MountKind, NamespaceKind};
 use crate::error::{Error, Result};
 
-/// Links of the OCI runtime specification ("Dev symbolic links").
-const LINKS: [(&str, &str); 4] = [
+/// Links of the OCI runtime specification ("Dev symbolic links"), and runc's `core`.
+const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
     ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"),
+    ("/proc/kcore", "/dev/core"),
 ];
 
 /// Makes them, unless `/dev` is bound from the host, whose nodes are not ours to change.
-pub(crate) fn make(root: &Root, config: &Config) -> Result<()> {
-    let bound = config
-        .mounts
-        .iter()
-        .any(|mount| mount.destination == Path::new("/dev") && matches!(mount.kind, MountKind::Bind { .. }));
-    if bound {
+pub(super) fn make(root: &Root, config: &Config) -> Result<()> {
+    if dev_is_bound(config) {
         return Ok(());
     }
     for device in &config.devices {
@@ -35,9 +34,15 @@ pub(crate) fn make(root: &Root, config: &Config) -> Result<()> {
         link(root, target, Path::new(path))?;
     }
     if root.find(Path::new("/dev/pts/ptmx"))?.is_some() {
-        link(root, "pts/ptmx", Path::new("/dev/ptmx"))?;
+        replace_ptmx(root)?;
     }
     Ok(())
+}
+
+/// Whether the last mount at `/dev` is the host's.
+pub(crate) fn dev_is_bound(config: &Config) -> bool {
+    let last = config.mounts.iter().rfind(|mount| mount.destination == Path::new("/dev"));
+    last.is_some_and(|mount| matches!(mount.kind, MountKind::Bind { .. }))
 }
 
 fn link(root: &Root, target: &str, path: &Path) -> Result<()> {
@@ -48,42 +53,78 @@ fn link(root: &Root, target: &str, path: &Path) -> Result<()> {
     }
 }
 
+/// Terminals are those of the container's own devpts.
+fn replace_ptmx(root: &Root) -> Result<()> {
+    let path = Path::new("/dev/ptmx");
+    let (parent, name) = root.parent(path)?;
+    match unlinkat(&parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => link(root, "pts/ptmx", path),
+        Err(error) => Err(Error::call("remove in the container", path.display(), error)),
+    }
+}
+
 fn node(root: &Root, device: &Device, config: &Config) -> Result<()> {
-    // A user namespace may not make device nodes that work (mknod(2)): the host's are bound there.
-    let joined = config.namespace(NamespaceKind::User).is_some();
-    if joined {
-        let host = host_node(device);
-        return bind(&host, &root.file(&device.path)?.path(), false);
+    // The device of a node that a user namespace made can't be opened (`mknod(2)`): the host's are bound there.
+    if config.namespace(NamespaceKind::User).is_some() {
+        return bind(root, device);
     }
     let (parent, name) = root.parent(&device.path)?;
-    let kind = match device.kind {
+    let number = makedev(device.major, device.minor);
+    let is_it = |kind: FileType, found: u64| {
+        kind == file_type(device.kind) && (kind == FileType::Fifo || found == number)
+    };
+    match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if is_it(FileType::from_raw_mode(stat.st_mode), stat.st_rdev) => return Ok(()),
+        // Something else in an image, such as an empty file: a container must not write to it as to a device.
+        Ok(_) => unlinkat(&parent, name, AtFlags::empty())
+            .map_err(Error::at("replace in the container", &device.path))?,
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(Error::call("stat in the container", device.path.display(), error)),
+    }
+    match mknodat(&parent, name, file_type(device.kind), Mode::from_raw_mode(device.mode), number) {
+        Ok(()) => {}
+        // No CAP_MKNOD, as in a container that runs containers.
+        Err(Errno::PERM) => return bind(root, device),
+        Err(error) => return Err(Error::call("mknod in the container", device.path.display(), error)),
+    }
+    // The umask may have taken bits away; a node that was just made here is no link.
+    chmodat(&parent, name, Mode::from_raw_mode(device.mode), AtFlags::empty())
+        .map_err(Error::at("chmod in the container", &device.path))?;
+    let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
+    chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(Error::at("chown in the container", &device.path))
+}
+
+fn bind(root: &Root, device: &Device) -> Result<()> {
+    let host = host_node(device);
+    let tree = Detached::copy_of_path(&host, false)?;
+    let stat = rustix::fs::fstat(&tree).map_err(Error::at("stat", &host))?;
+    let same = FileType::from_raw_mode(stat.st_mode) == file_type(device.kind)
+        && stat.st_rdev == makedev(device.major, device.minor);
+    if !same && device.kind != DeviceKind::Fifo {
+        let problem =
+            format!("{} on the host is not the device {}:{}", host.display(), device.major, device.minor);
+        return Err(Error::Refused {
+            problem,
+            hint: "make that device on the host, or take it out of linux.devices",
+        });
+    }
+    tree.attach(root.file(&device.path)?.as_fd(), &device.path)
+}
+
+fn file_type(kind: DeviceKind) -> FileType {
+    match kind {
         DeviceKind::Char => FileType::CharacterDevice,
         DeviceKind::Block => FileType::BlockDevice,
         DeviceKind::Fifo => FileType::Fifo,
-    };
-    let failed = |call| Error::at(call, &device.path);
-    match mknodat(&parent, name, kind, Mode::from(device.mode), makedev(device.major, device.minor)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(Errno::PERM) => return bind(&host_node(device), &root.file(&device.path)?.path(), false),
-        Err(error) => return Err(failed("mknod in the container")(error)),
     }
-    // The umask took bits away.
-    let found = super::mount::target(root, &device.path)?;
-    nix::sys::stat::fchmodat(
-        nix::fcntl::AT_FDCWD,
-        &found.path(),
-        nix::sys::stat::Mode::from_bits_truncate(device.mode),
-        nix::sys::stat::FchmodatFlags::FollowSymlink,
-    )
-    .map_err(Error::at("chmod in the container", &device.path))?;
-    let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-    rustix::fs::chownat(found.as_fd(), "", Some(uid), Some(gid), rustix::fs::AtFlags::EMPTY_PATH)
-        .map_err(failed("chown in the container"))
 }
 
-/// Where the host has a device: under its number, whatever the container calls it.
+/// Where the host has a device: by its own name, or under its number, whatever the container calls it.
 fn host_node(device: &Device) -> PathBuf {
     let kind = if device.kind == DeviceKind::Block { "block" } else { "char" };
     let by_number = PathBuf::from(format!("/dev/{kind}/{}:{}", device.major, device.minor));
-    if by_number.exists() { by_number } else { device.path.clone() }
+    let by_name = rustix::fs::stat(&device.path);
+    let fits = by_name.is_ok_and(|stat| stat.st_rdev == makedev(device.major, device.minor));
+    if !fits && by_number.exists() { by_number } else { device.path.clone() }
 }

@@ -1,88 +1,87 @@
 //! What a container must not see or change, when it is inside its root.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::mount::MsFlags;
-use rustix::fs::{FileType, PROC_SUPER_MAGIC};
+use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, makedev, open};
+use rustix::io::Errno;
 
-use super::bind;
-use super::mount::remount;
-use crate::config::{Config, MountFlags};
+use super::beneath::Root;
+use super::detached::Detached;
+use crate::config::Config;
 use crate::error::{Error, Result};
 
 /// Masks paths, makes others read-only, and at last the root.
 pub(crate) fn protect(config: &Config) -> Result<()> {
+    let root = Root::open(Path::new("/"))?;
     for path in &config.readonly_paths {
-        make_readonly(path)?;
+        make_readonly(&root, path)?;
     }
     for path in &config.masked_paths {
-        mask(path)?;
+        mask(&root, path)?;
     }
     if config.readonly {
-        let flags = MountFlags { set: MsFlags::MS_RDONLY, clear: MsFlags::empty() };
-        remount(Path::new("/"), flags).map_err(Error::at("make read-only", "/"))?;
+        // The descriptor of the root mount itself, not a copy.
+        let tree = Detached::of(root.as_fd())?;
+        tree.make_readonly(false, Path::new("/"))?;
     }
     Ok(())
 }
 
-fn make_readonly(path: &Path) -> Result<()> {
-    if !exists(path)? {
-        return Ok(());
-    }
-    bind(path, path, true)?;
-    let flags = MountFlags { set: MsFlags::MS_RDONLY, clear: MsFlags::empty() };
-    remount(path, flags).map_err(Error::at("make read-only", path))
+fn make_readonly(root: &Root, path: &Path) -> Result<()> {
+    let Some(found) = root.find(path)? else { return Ok(()) };
+    let tree = Detached::copy_of(found.as_fd(), true, path)?;
+    tree.make_readonly(true, path)?;
+    tree.attach(found.as_fd(), path)
 }
 
-fn mask(path: &Path) -> Result<()> {
-    if !exists(path)? {
-        return Ok(());
-    }
-    let folder = std::fs::metadata(path).map_err(Error::at("stat", path))?.is_dir();
-    if folder {
-        let flags = MsFlags::MS_RDONLY;
-        return nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("size=0k"))
-            .map_err(Error::at("mask", path));
-    }
-    let null = Path::new("/dev/null");
-    check_null(null)?;
-    bind(null, path, false)
+fn mask(root: &Root, path: &Path) -> Result<()> {
+    let Some(found) = root.find(path)? else { return Ok(()) };
+    let tree = match found.kind {
+        FileType::Directory => Detached::filesystem("tmpfs", Path::new("tmpfs"), MsFlags::MS_RDONLY, "")?,
+        _ => Detached::copy_of(null(root)?.as_fd(), false, path)?,
+    };
+    tree.attach(found.as_fd(), path)
 }
 
-/// What covers a secret must be the null device, not something that an image has put in its place.
-fn check_null(null: &Path) -> Result<()> {
-    let stat = rustix::fs::lstat(null).map_err(Error::at("stat", null))?;
-    let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == rustix::fs::makedev(1, 3);
-    if device { Ok(()) } else { Err(Error::start("/dev/null in the container is not the null device")) }
-}
-
-fn exists(path: &Path) -> Result<bool> {
-    match nix::sys::stat::stat(path) {
-        Ok(_) => Ok(true),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(false),
-        Err(error) => Err(Error::call("stat", path.display(), error)),
+/// The container's null device. What covers a secret must be it, not something that an image has in its place.
+fn null(root: &Root) -> Result<super::beneath::Found> {
+    let wrong =
+        |what: &str| Error::start(format!("/dev/null in the container {what}, and masked paths need it"));
+    let found = root.find(Path::new("/dev/null"))?.ok_or_else(|| wrong("does not exist"))?;
+    let stat = fstat(&found).map_err(Error::at("stat", "/dev/null"))?;
+    if found.kind != FileType::CharacterDevice || stat.st_rdev != makedev(1, 3) {
+        return Err(wrong("is not the null device"));
     }
+    Ok(found)
 }
 
-/// Sets kernel parameters of the container's own namespaces.
-pub(crate) fn set_parameters(parameters: &BTreeMap<String, String>) -> Result<()> {
+/// Sets kernel parameters of the container's own namespaces. `proc` is the host's /proc: the parameters that it shows
+/// are those of the namespaces of whoever opens them.
+pub(crate) fn set_parameters(proc: &OwnedFd, parameters: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in parameters {
-        let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
-        let file = rustix::fs::open(
-            &path,
-            rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )
-        .map_err(Error::at("open", &path))?;
-        // An image that has a folder in the place of /proc would take the value for itself.
-        let system = rustix::fs::fstatfs(&file).map_err(Error::at("statfs", &path))?;
-        if system.f_type != PROC_SUPER_MAGIC {
-            return Err(Error::start(format!("{} is not in a proc file system", path.display())));
-        }
-        rustix::io::write(&file, value.as_bytes()).map_err(Error::at("write", &path))?;
+        let path = Path::new("sys").join(name.replace('.', "/"));
+        let shown = PathBuf::from("/proc").join(&path);
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file =
+            rustix::fs::openat(proc, &path, flags, Mode::empty()).map_err(Error::at("open", &shown))?;
+        rustix::io::write(&file, value.as_bytes())
+            .map_err(|error| Error::call("write", format!("{value:?} to {}", shown.display()), error))?;
     }
     Ok(())
+}
+
+/// The host's /proc, held open over the change of root: a container needs none of its own, and may have something
+/// else in its place. To be closed before the program is executed.
+pub(crate) fn hold_proc() -> Result<OwnedFd> {
+    let path = Path::new("/proc");
+    let proc = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::at("open", path))?;
+    match fstatfs(&proc).map(|system| system.f_type) {
+        Ok(PROC_SUPER_MAGIC) => Ok(proc),
+        Ok(_) => Err(Error::call("open", "/proc (it is no proc file system)", Errno::INVAL)),
+        Err(error) => Err(Error::call("statfs", "/proc", error)),
+    }
 }

@@ -1,12 +1,13 @@
 //! The root of a container that CRIU is to bring back.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MntFlags, MsFlags};
+use nix::mount::MntFlags;
 
 use super::beneath::Root;
-use super::{bind, set_propagation};
-use crate::config::{Config, MountKind};
+use super::detached::Detached;
+use crate::config::{Config, MountKind, Propagation};
 use crate::error::{Error, Result};
 
 /// A mount point of its own for the root file system, as CRIU wants one: it changes root to it and mounts there what
@@ -29,10 +30,14 @@ impl RestoreRoot {
             }
             _ => {}
         }
-        bind(&config.rootfs, path, true)?;
+        let private = Propagation::Private { recursive: true };
+        let tree = Detached::copy_of_path(&config.rootfs, true)?;
+        tree.propagate(private, path)?;
+        tree.attach(Root::open(path)?.as_fd(), path)?;
         let root = Self { path: path.to_owned() };
-        // What happens in it is nobody else's, and its unmounting takes nothing from the host.
-        set_propagation(path, MsFlags::MS_PRIVATE | MsFlags::MS_REC)?;
+        // Once more: attaching it to a shared mount has made it a shared one. What happens in it is nobody else's, and
+        // its unmounting takes nothing from the host.
+        tree.propagate(private, path)?;
         let inside = Root::open(path)?;
         for mount in config.mounts.iter().filter(|mount| !below_another(config, &mount.destination)) {
             match (&mount.kind, &mount.source) {

@@ -1,0 +1,98 @@
+//! Everything that makes the container, as an ordered list.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::gone;
+use crate::config::{Config, NamespaceKind};
+use crate::error::{Error, Result};
+use crate::launch::message::{FromChild, Peer, ToChild};
+use crate::{console, rootfs, sys};
+
+/// The first process. `proc` is the host's /proc.
+pub(super) fn container(
+    peer: &mut Peer,
+    config: &Config,
+    proc: &OwnedFd,
+    console_socket: Option<&OwnedFd>,
+) -> Result<()> {
+    let has_mounts = config.namespace(NamespaceKind::Mount).is_some();
+    cgroup_namespace(config)?;
+    loopback(config)?;
+    new_keyring(config)?;
+    if has_mounts {
+        rootfs::prepare(config)?;
+    }
+    peer.send(&FromChild::Mounted)?;
+    let Some(ToChild::ChangeRoot) = peer.receive()? else { return Err(gone()) };
+    change_root(config, has_mounts)?;
+    if let Some(socket) = console_socket {
+        console::open(socket, &config.process, has_mounts && has_console(config))?;
+    }
+    names(config)?;
+    rootfs::set_parameters(proc, &config.sysctl)?;
+    if has_mounts {
+        rootfs::protect(config)?;
+    }
+    Ok(())
+}
+
+/// Whether /dev/console is the container's to be made: in a /dev that is bound it would be made on the host.
+fn has_console(config: &Config) -> bool {
+    !rootfs::dev_is_bound(config) || std::fs::symlink_metadata("/dev/console").is_ok()
+}
+
+/// Another process of a running container: the namespaces are joined, and with them the root.
+pub(super) fn joining(config: &Config, console_socket: Option<&OwnedFd>) -> Result<()> {
+    if let Some(socket) = console_socket {
+        console::open(socket, &config.process, false)?;
+    }
+    new_keyring(config)
+}
+
+/// Only now, since its root is the cgroup that the process is in at this moment.
+fn cgroup_namespace(config: &Config) -> Result<()> {
+    if !config.creates(NamespaceKind::Cgroup) {
+        return Ok(());
+    }
+    nix::sched::unshare(NamespaceKind::Cgroup.flag()).map_err(Error::at("unshare", "the cgroup namespace"))
+}
+
+fn loopback(config: &Config) -> Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    if !config.creates(NamespaceKind::Network) {
+        return Ok(());
+    }
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .map_err(Error::at("socket", "for the loopback interface"))?;
+    sys::loopback_up(socket.as_fd()).map_err(Error::at("bring up", "lo"))
+}
+
+fn new_keyring(config: &Config) -> Result<()> {
+    if config.no_new_keyring {
+        return Ok(());
+    }
+    match sys::new_session_keyring() {
+        Ok(()) | Err(nix::errno::Errno::ENOSYS) => Ok(()),
+        Err(error) => {
+            Err(Error::call("join", "a new session keyring (--no-new-keyring keeps the old one)", error))
+        }
+    }
+}
+
+fn change_root(config: &Config, has_mounts: bool) -> Result<()> {
+    if has_mounts {
+        return rootfs::enter(config);
+    }
+    nix::unistd::chroot(&config.rootfs).map_err(Error::at("chroot", &config.rootfs))?;
+    nix::unistd::chdir("/").map_err(Error::at("chdir", "/"))
+}
+
+fn names(config: &Config) -> Result<()> {
+    if let Some(name) = &config.hostname {
+        nix::unistd::sethostname(name).map_err(Error::at("sethostname", name))?;
+    }
+    if let Some(name) = &config.domainname {
+        sys::set_domain_name(name).map_err(Error::at("setdomainname", name))?;
+    }
+    Ok(())
+}

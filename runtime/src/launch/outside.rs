@@ -1,0 +1,124 @@
+//! What only the caller can do for the new process, since it has the host's privileges and paths.
+
+use std::fs;
+use std::io::Write;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use crate::config::{Config, IdMapping, Process, Rlimit};
+use crate::error::{Error, Result};
+use crate::sys;
+
+/// Writes the id maps of `pid`'s new user namespace. `user_namespaces(7)`.
+pub(super) fn map_ids(pid: i32, config: &Config) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        // Who isn't privileged may map groups only after giving up setgroups(2).
+        let path = format!("/proc/{pid}/setgroups");
+        fs::write(&path, "deny").map_err(Error::at("write", &path))?;
+    }
+    for (file, mappings) in [("uid_map", &config.uid_mappings), ("gid_map", &config.gid_mappings)] {
+        let path = format!("/proc/{pid}/{file}");
+        let text = map_text(mappings);
+        let mut file = fs::OpenOptions::new().write(true).open(&path).map_err(Error::at("open", &path))?;
+        // The kernel takes a map in one write only.
+        file.write_all(text.as_bytes())
+            .map_err(|error| Error::call("write", format!("{:?} to {path}", text.trim()), error))?;
+    }
+    Ok(())
+}
+
+fn map_text(mappings: &[IdMapping]) -> String {
+    let line = |IdMapping { container, host, count }: &IdMapping| format!("{container} {host} {count}\n");
+    mappings.iter().map(line).collect()
+}
+
+/// Sets `/proc/PID/oom_score_adj`. One that it has already is left alone, since lowering it is a privilege.
+pub(super) fn set_oom_score(pid: Pid, process: &Process) -> Result<()> {
+    let Some(score) = process.oom_score_adj else { return Ok(()) };
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let current = fs::read_to_string(&path).unwrap_or_default();
+    if current.trim() == score.to_string() {
+        return Ok(());
+    }
+    fs::write(&path, score.to_string()).map_err(|error| match error.raw_os_error() {
+        Some(nix::libc::EACCES) => Error::Refused {
+            problem: format!(
+                "cannot set process.oomScoreAdj to {score}: it is {} here, and lowering it needs CAP_SYS_RESOURCE",
+                current.trim()
+            ),
+            hint: "raise it in config.json, or give floe that capability",
+        },
+        _ => Error::call("write", format!("{score} to {path}"), error),
+    })
+}
+
+/// Sets the limits of `setrlimit(2)`, from outside: a process in a user namespace may not raise its own. One that it
+/// has already is left alone.
+pub(super) fn set_limits(pid: Pid, process: &Process) -> Result<()> {
+    process.rlimits.iter().try_for_each(|limit| set_limit(pid, limit))
+}
+
+fn set_limit(pid: Pid, limit: &Rlimit) -> Result<()> {
+    let number = limit.kind.resource() as u32;
+    let name = format!("RLIMIT_{}", format!("{:?}", limit.kind).to_uppercase());
+    let wanted = (limit.soft, limit.hard);
+    let current = sys::rlimit(Some(pid), number, None).map_err(Error::at("prlimit", &name))?;
+    if current == wanted {
+        return Ok(());
+    }
+    sys::rlimit(Some(pid), number, Some(wanted)).map(drop).map_err(|errno| match errno {
+        Errno::EPERM if limit.hard > current.1 => Error::Refused {
+            problem: format!(
+                "cannot set {name} to {}: the hard limit is {} here, and raising it needs CAP_SYS_RESOURCE, which floe \
+                 does not have",
+                limit.hard, current.1
+            ),
+            hint: "lower it in process.rlimits of config.json, or raise the limit of the one who calls floe",
+        },
+        _ => Error::call("prlimit", format!("{name} soft {} hard {}", limit.soft, limit.hard), errno),
+    })
+}
+
+/// The descriptors from 3 on that are to be kept have to be there, and the caller's: every one of this process's own
+/// has close-on-exec.
+pub(super) fn check_preserved(count: u32) -> Result<()> {
+    let last = count.checked_add(2).and_then(|last| i32::try_from(last).ok()).ok_or(Error::Refused {
+        problem: format!("cannot hand on {count} descriptors"),
+        hint: "--preserve-fds takes the number of descriptors after standard error",
+    })?;
+    match (3..=last).find(|number| !sys::is_handed_on(*number).unwrap_or(false)) {
+        None => Ok(()),
+        Some(number) => Err(Error::Refused {
+            problem: format!("cannot hand on {count} descriptors: number {number} is not open"),
+            hint: "--preserve-fds takes the number of descriptors after standard error, which have to be open",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RlimitKind;
+
+    #[test]
+    fn a_map_has_a_line_for_each_range() {
+        let one = IdMapping { container: 0, host: 1000, count: 1 };
+        let two = IdMapping { container: 1, host: 100_000, count: 65_535 };
+        assert_eq!(map_text(&[one, two]), "0 1000 1\n1 100000 65535\n");
+    }
+
+    #[test]
+    fn a_limit_that_stands_is_not_set_again() {
+        let own = nix::unistd::getpid();
+        let (soft, hard) = sys::rlimit(None, RlimitKind::Core.resource() as u32, None).unwrap();
+        set_limit(own, &Rlimit { kind: RlimitKind::Core, soft, hard }).unwrap();
+    }
+
+    #[test]
+    fn descriptors_that_are_not_there_are_named() {
+        check_preserved(0).unwrap();
+        assert!(check_preserved(100_000).unwrap_err().to_string().contains("is not open"));
+        assert!(check_preserved(u32::MAX).is_err());
+    }
+}
