@@ -87,7 +87,9 @@ fn set_ids(user: &User) -> Result<()> {
 
 fn explain_id(what: &str, id: u32, errno: Errno) -> Error {
     match errno {
-        Errno::EINVAL => Error::start(format!("process.user.{what} {id} is not mapped in the user namespace")),
+        Errno::EINVAL => {
+            Error::start(format!("process.user.{what} {id} is not mapped in the user namespace"))
+        }
         errno => Error::call("set", format!("{what} {id}"), errno),
     }
 }
