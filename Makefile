@@ -1,0 +1,33 @@
+# What floe's users and developers run. Each target gets what it needs by itself (scripts/setup).
+
+CARGO ?= cargo
+
+.PHONY: help setup build demo test test-long bench lint
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
+
+setup: ## install what building, running and testing need
+	@scripts/setup
+
+build: setup ## build the floe binary (target/release/floe)
+	$(CARGO) build --release --locked --package floe
+
+demo: build ## a Redis server frozen into one file, gone, and back with every key
+	@scripts/demo
+
+test: setup ## every test but the long ones
+	$(CARGO) test --workspace --locked
+
+test-long: setup ## the tests that take longer
+	$(CARGO) test --workspace --locked -- --ignored long_
+
+bench: build ## floe beside runc and podman, as ratios of one run
+	$(CARGO) build --release --locked --package floe --example memory-holder
+	@scripts/bench
+
+lint: setup ## format, clippy, documentation, scripts
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	shellcheck scripts/setup scripts/demo scripts/bundle-busybox scripts/bundle-redis .ci/run
