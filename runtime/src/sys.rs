@@ -129,17 +129,15 @@ pub fn is_handed_on(number: i32) -> Result<bool, Errno> {
     Ok(flags & libc::FD_CLOEXEC == 0)
 }
 
-/// Takes over a descriptor that the parent passed under `number`: a duplicate of it with close-on-exec; the number
-/// itself is closed at the next execve(2) too.
+/// Takes over a descriptor that the parent passed under `number`, and gives it close-on-exec.
 ///
-/// `EBADF` when it was not passed.
+/// `EBADF` when it was not passed. Each number may be taken once, before this process has opened anything.
 pub fn take_inherited(number: i32) -> Result<OwnedFd, Errno> {
-    // SAFETY: F_DUPFD_CLOEXEC on any number is harmless (EBADF when it is not open).
-    let fd = Errno::result(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) })?;
-    // SAFETY: sets a flag of a descriptor that is open, as the call above has shown.
-    unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
-    // SAFETY: the descriptor was made by the first call and nobody else knows its number.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    // SAFETY: sets a flag of whatever descriptor has this number; EBADF when none has.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, as the call above has shown. The only caller is the start of `init_main`, which takes each
+    // number once and owns no descriptor yet, so nobody else does.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Makes `fd` also the standard stream `number` (0, 1 or 2), without close-on-exec. `dup2(2)`.
@@ -160,15 +158,24 @@ pub enum StandardStream {
     Error = 2,
 }
 
-/// Sets every signal back to its default and unblocks all. `signal(7)`.
+/// Sets every signal back to its default and unblocks all. `signal(7)`, `rt_sigaction(2)`.
+///
+/// By the system call itself: the C library keeps 32 and 33 from its callers, and its `posix_spawn(3)` hands them on
+/// ignored. Only for a process with one thread that is about to execute another program.
 pub fn reset_signals() -> Result<(), Errno> {
-    for signal in 1..=libc::SIGRTMAX() {
-        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
-            continue;
-        }
-        // SAFETY: SIG_DFL installs no code of ours. The numbers that libc keeps for itself fail with
-        // EINVAL, and they are at their default, since this process has never had a second thread.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // Number of signals of the kernel, and the size of its mask of them in bytes: `_NSIG` 64 on every architecture
+    // that Rust's glibc targets have but MIPS.
+    const SIGNALS: libc::c_int = 64;
+    const MASK_BYTES: usize = 8;
+    // The kernel's `struct sigaction` is at most this long. All zero it says SIG_DFL, no flags, an empty mask.
+    let default = [0u64; 4];
+    for signal in (1..=SIGNALS).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        let none = std::ptr::null_mut::<u64>();
+        // SAFETY: `default` outlives the call and is as long as the kernel reads; nothing is written. SIG_DFL runs no
+        // code of ours.
+        let result =
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, MASK_BYTES) };
+        Errno::result(result)?;
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()
 }

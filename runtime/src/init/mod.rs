@@ -115,6 +115,8 @@ fn stage2(
     }
     drop(console);
     streams::reopen_null()?;
+    peer.send(&FromChild::WantLimits)?;
+    let Some(ToChild::LimitsSet) = peer.receive()? else { return Err(gone()) };
     let program = program::prepare(&config.process, !bootstrap.exec)?;
     sys::close_on_exec_from(3 + bootstrap.preserve_fds).map_err(Error::at("close_range", "descriptors"))?;
     peer.send(&FromChild::Ready)?;

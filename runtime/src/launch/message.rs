@@ -69,6 +69,8 @@ pub(crate) enum ToChild {
     Config(Box<Config>),
     /// The hooks have run: change the root.
     ChangeRoot,
+    /// They are set.
+    LimitsSet,
     /// Everything is written down: go on to the program.
     Execute,
 }
@@ -82,6 +84,8 @@ pub(crate) enum FromChild {
     Forked(i32),
     /// Everything is mounted, and the root is still the host's.
     Mounted,
+    /// The root is changed; resource limits are to be set now, while it still has its first user.
+    WantLimits,
     /// All is set up.
     Ready,
     /// What went wrong, in words.

@@ -18,9 +18,11 @@
 //!    │ ── Config ────────────────────────────────────────────────────────► │ cgroup namespace, loopback, mounts
 //!    │ ◄── Mounted ──────────────────────────────────────────────────────  │ (not when joining)
 //!    │ ParentSide::mounted: hooks
-//!    │ ── ChangeRoot ────────────────────────────────────────────────────► │ root, names, security, program found
+//!    │ ── ChangeRoot ────────────────────────────────────────────────────► │ root, names, protected paths
+//!    │ ◄── WantLimits ───────────────────────────────────────────────────  │
+//!    │ resource limits, OOM score
+//!    │ ── LimitsSet ─────────────────────────────────────────────────────► │ user, capabilities; finds its program
 //!    │ ◄── Ready ────────────────────────────────────────────────────────  │
-//!    │ resource limits
 //!    │ ParentSide::created: the record
 //!    │ ── Execute ───────────────────────────────────────────────────────► │ opens the exec fifo: waits for `start`
 //!    │                                                                     │ execve
@@ -143,9 +145,7 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     side.place(pid)?;
     side.network(pid)?;
     peer.send(&ToChild::Config(Box::new(plan.config.clone())))?;
-    until_ready(&mut peer, side, pid)?;
-    outside::set_oom_score(pid, &plan.config.process)?;
-    outside::set_limits(pid, &plan.config.process)?;
+    until_ready(&mut peer, plan, side, pid)?;
     side.created(pid)?;
     peer.send(&ToChild::Execute)?;
     if matches!(plan.kind, LaunchKind::Exec { .. }) {
@@ -180,12 +180,17 @@ fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result
 }
 
 /// The part of the container's process, to where it waits.
-fn until_ready(peer: &mut Peer, side: &mut dyn ParentSide, pid: Pid) -> Result<()> {
+fn until_ready(peer: &mut Peer, plan: &LaunchPlan, side: &mut dyn ParentSide, pid: Pid) -> Result<()> {
     loop {
         match heard(peer)? {
             FromChild::Mounted => {
                 side.mounted(pid)?;
                 peer.send(&ToChild::ChangeRoot)?;
+            }
+            FromChild::WantLimits => {
+                outside::set_oom_score(pid, &plan.config.process)?;
+                outside::set_limits(pid, &plan.config.process)?;
+                peer.send(&ToChild::LimitsSet)?;
             }
             FromChild::Ready => return Ok(()),
             _ => return Err(out_of_order()),

@@ -118,10 +118,11 @@ fn hierarchies(mountinfo: &str, own: &str) -> Vec<Hierarchy> {
         });
         let host = PathBuf::from(host);
         let folder = host.file_name().map(|name| name.to_string_lossy().into_owned());
-        if let (Some(own), Some(folder), true) = (place, folder, host.starts_with("/sys/fs/cgroup")) {
-            if !found.iter().any(|other| other.folder == folder) {
-                found.push(Hierarchy { folder, options: options.join(","), host, own });
-            }
+        if let (Some(own), Some(folder)) = (place, folder)
+            && host.starts_with("/sys/fs/cgroup")
+            && !found.iter().any(|other| other.folder == folder)
+        {
+            found.push(Hierarchy { folder, options: options.join(","), host, own });
         }
     }
     found

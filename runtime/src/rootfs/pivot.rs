@@ -1,10 +1,12 @@
 //! The container's root becomes `/`.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 
+use super::beneath::Root;
 use super::set_propagation;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -27,8 +29,11 @@ pub(crate) fn enter(config: &Config) -> Result<()> {
 }
 
 fn pivot(rootfs: &Path) -> Result<()> {
+    let old = Root::open(Path::new("/"))?;
     // Onto itself: the old root ends up above the new one, and needs no folder to be put in (pivot_root(2)).
     nix::unistd::pivot_root(".", ".").map_err(Error::at("pivot_root", rootfs))?;
+    // Not by a path: `.` and `/` are the new root, although the old one lies upon it.
+    nix::unistd::fchdir(old.as_fd()).map_err(Error::at("chdir", "the host's root"))?;
     // What is unmounted now must not be unmounted on the host.
     set_propagation(Path::new("."), MsFlags::MS_SLAVE | MsFlags::MS_REC)?;
     nix::mount::umount2(".", MntFlags::MNT_DETACH).map_err(Error::at("umount", "the host's root"))

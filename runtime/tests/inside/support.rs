@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use floe_runtime::{Container, ContainerId, CreateOptions, Store};
+use floe_runtime::config::Process;
+use floe_runtime::{Container, ContainerId, CreateOptions, ExecOptions, Store};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// The programs of busybox that tests call.
-const APPLETS: [&str; 24] = [
+const APPLETS: [&str; 26] = [
     "sh", "cat", "ls", "id", "stat", "readlink", "test", "echo", "sleep", "ip", "mkdir", "touch", "mount",
-    "ps", "env", "pwd", "true", "false", "kill", "hostname", "grep", "wc", "umount", "tty",
+    "ps", "env", "pwd", "true", "false", "kill", "hostname", "grep", "wc", "umount", "tty", "stty", "mknod",
 ];
 
 /// How long anything here may take.
@@ -90,6 +91,11 @@ impl Bundle {
         self.spec["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != destination);
     }
 
+    /// Puts one more of busybox's programs into it.
+    pub fn applet(&mut self, name: &str) {
+        symlink("busybox", self.rootfs().join("bin").join(name)).unwrap();
+    }
+
     /// Leaves a namespace out.
     pub fn share(&mut self, kind: &str) {
         self.spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != kind);
@@ -112,15 +118,24 @@ impl Bundle {
     }
 
     /// Creates it.
-    pub fn create(&self) -> Result<Running<'_>, floe_runtime::Error> {
+    pub fn create(&self) -> Result<Running, floe_runtime::Error> {
         self.create_with(CreateOptions::default())
     }
 
-    pub fn create_with(&self, options: CreateOptions) -> Result<Running<'_>, floe_runtime::Error> {
+    pub fn create_with(&self, options: CreateOptions) -> Result<Running, floe_runtime::Error> {
+        self.write();
+        let container = self.store().create(&next_id(), self.path(), options)?;
+        Ok(Running::of(container, self.path()))
+    }
+
+    /// Writes its `config.json`.
+    pub fn write(&self) {
         fs::write(self.path().join("config.json"), serde_json::to_vec_pretty(&self.spec).unwrap()).unwrap();
-        let store = Store::open(&self.path().join("state")).unwrap();
-        let container = store.create(&next_id(), self.path(), options)?;
-        Ok(Running { container, bundle: self })
+    }
+
+    /// The store that its containers are in.
+    pub fn store(&self) -> Store {
+        Store::open(&self.path().join("state")).unwrap()
     }
 
     /// Creates and starts it, waits for its end, and says what it printed. Its status has to be 0.
@@ -157,19 +172,54 @@ fn walk(path: &Path) -> Vec<PathBuf> {
 }
 
 /// A container that is removed at the end.
-pub struct Running<'a> {
+pub struct Running {
     pub container: Container,
-    bundle: &'a Bundle,
+    out: PathBuf,
 }
 
-impl Running<'_> {
+impl Running {
+    /// Of the bundle in the directory `bundle`.
+    pub fn of(container: Container, bundle: &Path) -> Self {
+        Self { container, out: bundle.join("out") }
+    }
+
     pub fn pid(&self) -> Pid {
-        self.container.init_pid().unwrap()
+        self.container.recorded_pid().unwrap()
     }
 
     /// Its exit status, 128 + n for a signal.
     pub fn wait(&self) -> i32 {
         wait_for(self.pid())
+    }
+
+    /// Runs `script` as a further process to its end; its status and what it printed.
+    pub fn exec(&self, script: &str) -> (i32, String) {
+        self.exec_as(script, |_| {})
+    }
+
+    /// As [`Running::exec`], with a process that `change` has changed.
+    pub fn exec_as(&self, script: &str, change: impl FnOnce(&mut Process)) -> (i32, String) {
+        let mut process = self.container.config().process.clone();
+        process.args = vec!["sh".into(), "-c".into(), format!("exec >/out/exec 2>&1\n{script}")];
+        change(&mut process);
+        let _ = fs::remove_file(self.out.join("exec"));
+        let pid = self.container.exec(ExecOptions { process, console: None, preserve_fds: 0 });
+        let status = wait_for(pid.unwrap_or_else(|error| panic!("{}", full(&error))));
+        (status, fs::read_to_string(self.out.join("exec")).unwrap_or_default())
+    }
+
+    /// Runs `script` as a further process to its end, where there is no `/out`; its status.
+    pub fn exec_in(&self, script: &str) -> i32 {
+        let mut process = self.container.config().process.clone();
+        process.args = ["sh", "-c", script].map(str::to_owned).to_vec();
+        let pid = self.container.exec(ExecOptions { process, console: None, preserve_fds: 0 });
+        wait_for(pid.unwrap_or_else(|error| panic!("{}", full(&error))))
+    }
+
+    /// Starts it and waits for the line `ready` in its log.
+    pub fn start_until_ready(&self) {
+        self.container.start().unwrap();
+        eventually("the program is ready", || self.log().lines().any(|line| line == "ready"));
     }
 
     /// Reads `/proc/PID/name`.
@@ -178,13 +228,13 @@ impl Running<'_> {
     }
 
     pub fn log(&self) -> String {
-        self.bundle.log()
+        fs::read_to_string(self.out.join("log")).unwrap_or_default()
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
-        let pid = self.container.init_pid();
+        let pid = self.container.recorded_pid();
         let deleted = self.container.delete(true);
         if let Some(pid) = pid {
             let _ = waitpid(pid, None);

@@ -1,0 +1,85 @@
+//! Processes that call the runtime from other circumstances than the tests' own: with descriptors to hand on, with
+//! fewer privileges, or to be killed.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use floe_runtime::config::Capability;
+use floe_runtime::{ContainerId, CreateOptions, Store};
+use rustix::thread::CapabilitySet;
+
+use crate::support::{Bundle, Running, full};
+
+/// Names the helper, in the environment.
+const VARIABLE: &str = "FLOE_TEST_HELPER";
+
+/// Which helper this process is to be.
+pub fn asked_for() -> Option<String> {
+    std::env::var(VARIABLE).ok()
+}
+
+/// Starts the test program as `helper` for `bundle`.
+pub fn command(helper: &str, bundle: &Bundle) -> Command {
+    bundle.write();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(VARIABLE, helper).arg(bundle.path());
+    command
+}
+
+/// Runs `helper` to its end.
+pub fn output(helper: &str, bundle: &Bundle) -> Output {
+    command(helper, bundle).output().unwrap()
+}
+
+/// What the helper process does. What goes wrong is printed.
+pub fn run(helper: String) {
+    let bundle = PathBuf::from(std::env::args_os().nth(1).unwrap());
+    let (verb, argument) = helper.split_once(' ').unwrap_or((&helper, ""));
+    match verb {
+        "preserving" => run_to_end(&bundle, argument.parse().unwrap()),
+        "without" => {
+            give_up(argument.parse().unwrap());
+            run_to_end(&bundle, 0);
+        }
+        "create-and-leave" => create_and_leave(&bundle),
+        _ => panic!("no helper {verb}"),
+    }
+}
+
+fn run_to_end(bundle: &Path, preserve_fds: u32) {
+    let store = Store::open(&bundle.join("state")).unwrap();
+    let id = ContainerId::parse(&format!("floe-inside-helper-{}", std::process::id())).unwrap();
+    match store.create(&id, bundle, CreateOptions { preserve_fds, ..CreateOptions::default() }) {
+        Ok(container) => {
+            let running = Running::of(container, bundle);
+            running.container.start().unwrap();
+            let status = running.wait();
+            drop(running);
+            std::process::exit(status);
+        }
+        Err(error) => {
+            println!("{}", full(&error));
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Gives up a capability so that no execution brings it back.
+fn give_up(capability: Capability) {
+    let one = CapabilitySet::from_bits_retain(1 << capability.number());
+    rustix::thread::remove_capability_from_bounding_set(one).unwrap();
+    let mut sets = rustix::thread::capabilities(None).unwrap();
+    sets.effective.remove(one);
+    sets.permitted.remove(one);
+    sets.inheritable.remove(one);
+    rustix::thread::set_capabilities(None, sets).unwrap();
+}
+
+fn create_and_leave(bundle: &Path) {
+    let store = Store::open(&bundle.join("state")).unwrap();
+    let id = ContainerId::parse(&format!("floe-inside-helper-{}", std::process::id())).unwrap();
+    match store.create(&id, bundle, CreateOptions::default()) {
+        Ok(_) => println!("{id}"),
+        Err(error) => println!("{}", full(&error)),
+    }
+}
