@@ -23,7 +23,7 @@ test-long: setup ## the tests that take longer
 	$(CARGO) test --workspace --locked -- --ignored long_
 
 bench: build ## floe beside runc and podman, as ratios of one run
-	$(CARGO) build --release --locked --package floe --example memory-holder
+	$(CARGO) build --release --locked --package floe-test-programs
 	@scripts/bench
 
 lint: setup ## format, clippy, documentation, scripts

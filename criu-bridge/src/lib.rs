@@ -23,6 +23,7 @@ pub mod criu;
 mod error;
 pub mod failure;
 pub mod find;
+mod leftover;
 pub mod outside;
 pub mod pages;
 pub mod parasite;

@@ -32,6 +32,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::leftover::Folders;
 use crate::progress::Phase;
 
 /// The number under which CRIU gets its end of the socket. Inherited descriptors follow it.
@@ -92,12 +93,20 @@ pub struct Outcome {
     pub stderr: String,
     /// The first error of ours that made floe say "no".
     pub veto: Option<Error>,
+    folders: Folders,
 }
 
 impl Outcome {
     /// Whether CRIU says it succeeded, and nobody here objected.
     pub fn succeeded(&self) -> bool {
         self.veto.is_none() && self.reply.as_ref().is_some_and(Criu_resp::success)
+    }
+
+    /// Removes the folders that a killed CRIU left in `/tmp`. To be called when no task of it is there any more.
+    pub(crate) fn clean_up(&self) {
+        if self.status.signal().is_some() {
+            self.folders.remove_new();
+        }
     }
 
     /// A word about a process that died on a signal.
@@ -116,6 +125,7 @@ pub struct Session {
     socket: OwnedFd,
     stderr: std::fs::File,
     program: PathBuf,
+    folders: Folders,
 }
 
 impl Session {
@@ -161,10 +171,11 @@ impl Session {
             on: program.display().to_string(),
             source: std::io::Error::other(source.to_string()),
         })?;
+        let folders = Folders::look();
         let child = command.spawn().map_err(|source| Error::call("exec", program, source))?;
         // `command` owns CRIU's ends; they must be closed here, or the end of the socket would never be seen.
         drop(command);
-        Ok((Self { child, socket: ours, stderr, program: program.to_owned() }, numbers))
+        Ok((Self { child, socket: ours, stderr, program: program.to_owned(), folders }, numbers))
     }
 
     /// The pid of the worker, in our namespace.
@@ -198,7 +209,7 @@ impl Session {
         if self.stderr.seek(SeekFrom::Start(0)).is_ok() && (&self.stderr).take(REPLY_LIMIT as u64).read_to_end(&mut raw).is_ok() {
             text = String::from_utf8_lossy(&raw).into_owned();
         }
-        Ok(Outcome { reply, status, stderr: text, veto })
+        Ok(Outcome { reply, status, stderr: text, veto, folders: self.folders.clone() })
     }
 
     fn converse(

@@ -313,13 +313,13 @@ impl Container {
         Ok(JournalGuard { folder: Some(self.folder.clone()) })
     }
 
-    /// Writes down that a checkpoint ended it, so that a restore may take its name.
+    /// Writes down that a checkpoint is about to end it, so that a restore may take its name; or that it did not.
     ///
     /// # Errors
     /// [`Error::Call`].
-    pub fn mark_checkpointed(&mut self) -> Result<()> {
+    pub fn mark_checkpointed(&mut self, ended: bool) -> Result<()> {
         let _lock = self.lock()?;
-        self.record.checkpointed = true;
+        self.record.checkpointed = ended;
         self.folder.write_json(RECORD_FILE, &self.record)
     }
 }

@@ -23,6 +23,9 @@ pub const DEFAULT_ROOT: &str = "/run/floe";
 /// Name of the file with the bundle's configuration, in the bundle and in a container's folder.
 pub(crate) const CONFIG_FILE: &str = "config.json";
 
+/// How names of folders begin that are being filled. No container has such a name.
+const UNFINISHED: &str = "@new-";
+
 /// Name of the record.
 pub(crate) const RECORD_FILE: &str = "state.json";
 
@@ -182,11 +185,6 @@ impl Store {
         let cgroup_path = config.cgroup_path.clone().unwrap_or_else(|| Path::new("/").join(id));
         let cgroup = cgroup::open(&cgroup_path)?;
         let folder = self.folder(id);
-        if !folder.create()? {
-            return Err(Error::Exists { id: id.clone() });
-        }
-        let removed = folder.clone();
-        undo.push("remove the container's folder", move || removed.remove());
         let record = Record {
             id: id.clone(),
             bundle: bundle.to_owned(),
@@ -199,8 +197,9 @@ impl Store {
             config,
             extra: Default::default(),
         };
-        folder.write(CONFIG_FILE, spec)?;
-        folder.write_json(RECORD_FILE, &record)?;
+        self.appear(&folder, spec, &record)?;
+        let removed = folder.clone();
+        undo.push("remove the container's folder", move || removed.remove());
         let strangers = cgroup.processes()?;
         if !strangers.is_empty() {
             let path = cgroup.paths().into_iter().next().unwrap_or_default();
@@ -211,7 +210,39 @@ impl Store {
         Ok(Half { folder, record, cgroup })
     }
 
+    /// Gives the container its folder, with everything in it from the first moment: it is filled under another name.
+    /// A floe that is killed meanwhile leaves no half-made container, and the other name goes with the next command.
+    fn appear(&self, folder: &Folder, spec: &[u8], record: &Record) -> Result<()> {
+        let new = Folder::new(self.root.join(format!("{UNFINISHED}{}-{}", std::process::id(), record.id)));
+        // Of an earlier process with our number.
+        new.remove()?;
+        new.create()?;
+        let filled = new.write(CONFIG_FILE, spec).and_then(|()| new.write_json(RECORD_FILE, record));
+        let moved = filled.and_then(|()| match fs::rename(new.path(), folder.path()) {
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Err(Error::Exists { id: record.id.clone() }),
+            other => other.map_err(Error::at("make", folder.path())),
+        });
+        if moved.is_err() {
+            new.remove()?;
+        }
+        moved
+    }
+
+    /// Folders that were never finished.
+    fn remove_unfinished(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.root).map_err(Error::at("read", &self.root))?.flatten() {
+            let name = entry.file_name();
+            let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(UNFINISHED)) else { continue };
+            let maker = rest.split('-').next().and_then(|pid| pid.parse().ok()).map(Pid::from_raw);
+            if maker.and_then(ProcessId::of).is_none() {
+                Folder::new(entry.path()).remove()?;
+            }
+        }
+        Ok(())
+    }
+
     fn repair(&self) -> Result<()> {
+        self.remove_unfinished()?;
         for id in self.ids()? {
             if let Err(error) = self.repair_one(&id) {
                 tracing::warn!(

@@ -20,17 +20,20 @@ use std::time::{Duration, Instant};
 use floe_runtime::Container;
 use floe_snapshot_format::{ArchiveFile, Sealed};
 
+use super::Tools;
 use super::collect::Plan;
 use super::seal::{Contents, Seal};
 use crate::error::{Error, Result};
 use crate::outside::{self, HostFiles};
 use crate::pages::{PageReceiver, Received, ReceiverHandle};
 use crate::progress::{Phase, Progress};
-use crate::record::Record;
+use crate::record::{Record, Records};
 use crate::session::{Answer, Handler};
 
 /// What the handler of one dump holds between the notifications.
 pub(crate) struct Dump<'a> {
+    container: &'a mut Container,
+    records: &'a Records,
     plan: &'a Plan,
     seal: Seal<'a>,
     progress: &'a dyn Progress,
@@ -51,16 +54,19 @@ pub(crate) struct Dump<'a> {
 
 impl<'a> Dump<'a> {
     pub(crate) fn new(
+        container: &'a mut Container,
         plan: &'a Plan,
         seal: Seal<'a>,
-        progress: &'a dyn Progress,
+        tools: Tools<'a>,
         leave_running: bool,
         receiver: PageReceiver<ArchiveFile>,
     ) -> Self {
         Self {
+            container,
+            records: tools.records,
             plan,
             seal,
-            progress,
+            progress: tools.progress,
             leave_running,
             phase: Phase::Collect,
             handle: receiver.handle(),
@@ -104,7 +110,16 @@ impl<'a> Dump<'a> {
             return Err(Error::PageStream { at: received.bytes, detail: "criu did not close it".to_owned() });
         }
         let contents = Contents { plan: self.plan, host_files: &self.host_files, received: &received, frozen: self.frozen };
-        self.sealed = Some(self.seal.write(archive, &contents)?);
+        let complete = self.seal.write(archive, &contents)?;
+        // Once the file has its name it must be good for a restore, even if floe dies with the next instruction.
+        let record = self.record();
+        if let Err(error) = self.records.keep(&record) {
+            self.progress.warn(&format!("this host's record of the snapshot could not be kept ({error}); restore it with --bundle"));
+        }
+        if !self.leave_running {
+            self.container.mark_checkpointed(true)?;
+        }
+        self.sealed = Some(complete.publish()?);
         self.page_bytes = received.bytes;
         let stats = &self.seal.stats;
         if self.leave_running {
@@ -115,17 +130,39 @@ impl<'a> Dump<'a> {
     }
 
     /// What this host is to remember of the snapshot.
-    pub(crate) fn record(&self, container: &Container) -> Result<Record> {
+    fn record(&self) -> Record {
         let inode = |path: &PathBuf| std::fs::metadata(path).map(|meta| meta.ino()).ok();
         let files = &self.host_files.paths;
-        Ok(Record {
+        Record {
             snapshot: self.seal.snapshot().to_owned(),
-            container: container.id().to_string(),
-            bundle: container.bundle().to_owned(),
+            container: self.container.id().to_string(),
+            bundle: self.container.bundle().to_owned(),
             spec_digest: self.seal.spec_digest().to_owned(),
             files: files.clone(),
             inodes: files.iter().filter_map(|(key, path)| Some((key.clone(), inode(path)?))).collect(),
-        })
+        }
+    }
+
+    /// The id of the snapshot.
+    pub(crate) fn snapshot(&self) -> &str {
+        self.seal.snapshot()
+    }
+
+    /// After a failure: what was written down of a snapshot that does not exist is taken back, and the file with it,
+    /// if the container lives on. If it does not, the file is all that is left of it.
+    pub(crate) fn take_back(&mut self) {
+        if self.container.init_pid().is_none_or(|pid| pid.as_raw() != self.plan.init) {
+            return;
+        }
+        if let Some(sealed) = self.sealed.take() {
+            let _ = std::fs::remove_file(&sealed.path);
+        }
+        self.records.forget(self.seal.snapshot());
+        if !self.leave_running {
+            if let Err(error) = self.container.mark_checkpointed(false) {
+                self.progress.warn(&format!("{error}"));
+            }
+        }
     }
 }
 

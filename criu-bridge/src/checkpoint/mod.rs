@@ -147,13 +147,17 @@ fn run(container: &mut Container, plan: &Plan, path: &Path, options: &Options, t
     let (session, numbers) = Session::spawn(tools.criu.path(), vec![OwnedFd::from(theirs)])?;
     let pages = numbers.first().copied().unwrap_or(-1);
     let request = request::dump(plan, options, request::Numbers { scratch: own_number(&scratch), pages });
-    let mut dump = Dump::new(plan, seal, tools.progress, options.leave_running, receiver);
+    let mut dump = Dump::new(container, plan, seal, tools, options.leave_running, receiver);
     let outcome = session.call(&request, &mut dump, tools.cancel, options.timeout)?;
+    outcome.clean_up();
     if !outcome.succeeded() {
-        return Err(failed(dump, outcome, &scratch, container, plan));
+        return Err(failed(dump, outcome, &scratch));
     }
     if options.leave_running {
-        dump.finish()?;
+        if let Err(error) = dump.finish() {
+            dump.take_back();
+            return Err(error);
+        }
     }
     let Some(sealed) = dump.sealed.take() else {
         return Err(Error::NotCriu {
@@ -161,15 +165,7 @@ fn run(container: &mut Container, plan: &Plan, path: &Path, options: &Options, t
             detail: "it said that it had dumped, and never asked at post-dump".to_owned(),
         });
     };
-    let record = dump.record(container)?;
-    // The archive is complete without it: a restore can still be told the bundle.
-    if let Err(error) = tools.records.keep(&record) {
-        tools.progress.warn(&format!("this host's record of the snapshot could not be kept ({error}); restore it with --bundle"));
-    }
-    if !options.leave_running {
-        container.mark_checkpointed()?;
-    }
-    Ok(Done { snapshot: record.snapshot, page_bytes: dump.page_bytes, frozen: dump.frozen, sealed })
+    Ok(Done { snapshot: dump.snapshot().to_owned(), page_bytes: dump.page_bytes, frozen: dump.frozen, sealed })
 }
 
 /// CRIU's pipes hold a megabyte; a socket that takes less than that at once makes it wait for the reader.
@@ -178,15 +174,10 @@ fn widen(socket: &UnixStream) {
     let _ = setsockopt(socket, sockopt::SndBufForce, &PAGE_SOCKET_BUFFER);
 }
 
-/// The nearest cause of a failed dump. An archive that got its name in the last moment is taken back if the
-/// container lives on.
-fn failed(mut dump: Dump<'_>, outcome: Outcome, scratch: &Scratch, container: &Container, plan: &Plan) -> Error {
+/// The nearest cause of a failed dump. An archive that got its name in the last moment is taken back.
+fn failed(mut dump: Dump<'_>, outcome: Outcome, scratch: &Scratch) -> Error {
     let phase = crate::session::Handler::phase(&dump);
-    if let Some(sealed) = dump.sealed.take() {
-        if container.init_pid().is_some_and(|pid| pid.as_raw() == plan.init) {
-            let _ = std::fs::remove_file(&sealed.path);
-        }
-    }
+    dump.take_back();
     let pages = dump.take_pages().and_then(|(_, received)| received.err());
     let cut = matches!(outcome.veto, Some(Error::Interrupted { .. } | Error::TimedOut { .. }));
     if let Some(veto) = outcome.veto {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use floe_runtime::Container;
 use floe_runtime::cgroup::CgroupVersion;
 use floe_snapshot_format::criu::{pagemap, stats, tasks};
-use floe_snapshot_format::{ArchiveFile, Cpu, FORMAT_VERSION, Head, Manifest, MemberName, Sealed, Sink, Stats, Task, Tool, WriterOptions};
+use floe_snapshot_format::{ArchiveFile, Complete, Cpu, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Stats, Task, Tool, WriterOptions};
 use serde_json::{Value, json};
 
 use super::collect::Plan;
@@ -121,8 +121,8 @@ impl<'a> Seal<'a> {
         Ok(archive)
     }
 
-    /// Writes what CRIU left in the scratch folder, the page maps and the manifest, and gives the archive its name.
-    pub(crate) fn write(&mut self, mut archive: ArchiveFile, contents: &Contents<'_>) -> Result<Sealed> {
+    /// Writes what CRIU left in the scratch folder, the page maps and the manifest. The archive has no name yet.
+    pub(crate) fn write(&mut self, mut archive: ArchiveFile, contents: &Contents<'_>) -> Result<Complete> {
         for name in self.scratch.names()? {
             if name != LOG && name != STATS {
                 self.add_image(&mut archive, &name)?;
@@ -142,7 +142,7 @@ impl<'a> Seal<'a> {
         manifest.stats = self.stats.clone();
         let outside = serde_json::to_value(outside(contents)).map_err(|error| Error::call("encode", "the manifest", std::io::Error::from(error)))?;
         manifest.extra.insert(OUTSIDE_KEY.to_owned(), outside);
-        Ok(archive.complete(manifest)?.publish()?)
+        Ok(archive.complete(manifest)?)
     }
 
     fn add_image(&self, archive: &mut ArchiveFile, name: &str) -> Result<()> {

@@ -165,6 +165,7 @@ fn run(
     let (Some(pid), true) = (handler.pid.or(replied), outcome.succeeded()) else {
         let phase = handler.phase;
         handler.give_up(replied);
+        outcome.clean_up();
         return Err(explain(outcome, phase, scratch));
     };
     let container = handler.reservation.keep()?;
