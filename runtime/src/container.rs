@@ -242,7 +242,10 @@ impl Container {
     /// # Errors
     /// [`Error::WrongStatus`] without `force` if it is not stopped; [`Error::Busy`].
     pub fn delete(&self, force: bool) -> Result<()> {
-        let _lock = self.lock()?;
+        let Some(_lock) = self.folder.lock()? else {
+            // Somebody else removed it while we waited, which is all that `force` wants.
+            return if force { Ok(()) } else { Err(self.not_found()) };
+        };
         if !force {
             self.require("delete", &[Status::Stopped])?;
             self.undisturbed("delete")?;

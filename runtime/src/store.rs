@@ -113,11 +113,22 @@ impl Store {
 
     /// Removes what is left of a container without a readable record. Nothing there is no failure.
     ///
+    /// Its cgroup is the one that the configuration kept beside the record names. Where there is no record at all,
+    /// its maker was killed before it made a cgroup, and one of that name is somebody else's.
+    ///
     /// # Errors
-    /// [`Error::Call`].
+    /// [`Error::Call`]; [`Error::KillTimeout`].
     pub fn remove_remains(&self, id: &ContainerId) -> Result<()> {
         let folder = self.folder(id);
         let Some(_lock) = folder.lock()? else { return Ok(()) };
+        if folder.read(RECORD_FILE)?.is_some() {
+            let spec = folder.read_json::<serde_json::Value>(CONFIG_FILE, "OCI configuration").ok().flatten();
+            let named = spec.as_ref().and_then(|spec| spec["linux"]["cgroupsPath"].as_str());
+            let path = named.filter(|path| !path.is_empty()).unwrap_or(id.as_str());
+            let cgroup = cgroup::open(Path::new(path))?;
+            cgroup.kill_all()?;
+            cgroup.destroy()?;
+        }
         folder.remove()
     }
 
