@@ -5,10 +5,12 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::bundle;
-use crate::stage::{Done, Stage, finish, quiet};
+use crate::stage::{Done, Stage, finish, quiet, wait};
 
 /// How many moments of a creation are tried.
 const MOMENTS: u32 = 40;
@@ -57,6 +59,28 @@ fn what_a_killed_run_leaves_is_removed_whole() {
         let name = stage.name();
         kill_after(&stage, &["run", "-b", bundle, &name], &name, Duration::from_millis(5) * moment);
     }
+}
+
+#[test]
+fn an_interrupted_create_takes_everything_back() {
+    let stage = Stage::new();
+    let bundle = bundle::shell(&stage, "sleep 1000");
+    let mut interrupted = 0;
+    for moment in 0..MOMENTS / 2 {
+        let name = stage.name();
+        let mut child = quiet(&mut stage.floe(&["create", "-b", bundle.to_str().unwrap(), &name])).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(5) * moment);
+        // It may have ended already; it isn't collected yet, so the number is still its own.
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+        if wait(&mut child).success() {
+            stage.ok(&["delete", "--force", &name]);
+        } else {
+            interrupted += 1;
+        }
+        assert_eq!(stage.ok(&["list", "-q"]), "");
+        stage.assert_clean();
+    }
+    assert!(interrupted > 0, "every creation was over before the signal came");
 }
 
 #[test]

@@ -101,6 +101,21 @@ fn pause_stops_every_process_and_resume_lets_them_go_on() {
 }
 
 #[test]
+fn a_created_container_can_be_paused_too() {
+    let stage = Stage::new();
+    let (bundle, name) = (bundle::shell(&stage, "exit 4"), stage.name());
+    stage.ok(&["create", "-b", bundle.to_str().unwrap(), &name]);
+    stage.ok(&["pause", &name]);
+    assert_eq!(stage.status(&name), "paused");
+    assert!(stage.fails(&["start", &name]).contains("paused"));
+    stage.ok(&["resume", &name]);
+    assert_eq!(stage.status(&name), "created");
+    stage.ok(&["start", &name]);
+    stage.wait_for_status(&name, "stopped");
+    stage.ok(&["delete", &name]);
+}
+
+#[test]
 fn kill_reaches_the_first_process_or_all() {
     let stage = Stage::new();
     let script = "trap 'echo one >> /tmp/got' USR1; (trap 'echo two >> /tmp/got' USR1; echo ready > /tmp/ready; while :; do sleep 0.02; done) & while :; do sleep 0.02; done";
@@ -206,6 +221,20 @@ fn hooks_run_with_the_state_on_their_input() {
     });
     let words = stage.fails(&["run", "-b", failing.to_str().unwrap(), &stage.name()]);
     assert!(words.contains("createRuntime") && words.contains("no luck"), "{words}");
+}
+
+#[test]
+fn what_floe_does_with_signals_stays_its_own_affair() {
+    let stage = Stage::new();
+    let seen = stage.path().join("hook-status");
+    let bundle = bundle::with(&stage, |config| {
+        config["process"]["args"] = json!(["true"]);
+        let copy = format!("cat /proc/self/status > {}", seen.display());
+        config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", copy] }] });
+    });
+    stage.ok(&["run", "-b", bundle.to_str().unwrap(), &stage.name()]);
+    let status = fs::read_to_string(&seen).unwrap();
+    assert!(status.contains("SigBlk:\t0000000000000000\n"), "a hook can be ended: {status}");
 }
 
 #[test]

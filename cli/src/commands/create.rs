@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use floe_runtime::foreground::Foreground;
 use floe_runtime::{Container, ContainerId, CreateOptions, Store};
 
 use crate::args::Globals;
@@ -44,8 +45,10 @@ pub struct Arguments {
 
 pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let console = console_socket(arguments.common.console_socket.as_deref())?;
+    let mut uninterrupted = Foreground::prepare(false)?;
     let container = create(globals, &arguments.common, console)?;
     record_pid(&arguments.common, &container)?;
+    take_back_if_interrupted(&mut uninterrupted, &container)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,6 +62,13 @@ pub fn create(globals: &Globals, common: &Common, console: Option<OwnedFd>) -> a
         no_new_keyring: common.no_new_keyring,
     };
     Ok(Store::open(&globals.root)?.create(&id, &common.bundle, options)?)
+}
+
+/// A signal that came while the container was made: whoever sent it doesn't want the container.
+pub fn take_back_if_interrupted(uninterrupted: &mut Foreground, container: &Container) -> anyhow::Result<()> {
+    let Some(signal) = uninterrupted.interrupted() else { return Ok(()) };
+    container.delete(true)?;
+    anyhow::bail!("interrupted by signal {signal}; container {} is taken back", container.id())
 }
 
 /// Writes `--pid-file`. A container that its engine can't find the process of is taken back.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use floe_runtime::foreground::Foreground;
 
-use super::create::{Common, create, record_pid};
+use super::create::{Common, create, record_pid, take_back_if_interrupted};
 use crate::args::Globals;
 use crate::exit;
 use crate::foreground::console_socket;
@@ -32,12 +32,14 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
 
 fn in_background(globals: &Globals, common: &Common) -> anyhow::Result<ExitCode> {
     let console = console_socket(common.console_socket.as_deref())?;
+    let mut uninterrupted = Foreground::prepare(false)?;
     let container = create(globals, common, console)?;
     record_pid(common, &container)?;
     if let Err(error) = container.start() {
         container.delete(true)?;
         return Err(error.into());
     }
+    take_back_if_interrupted(&mut uninterrupted, &container)?;
     Ok(ExitCode::SUCCESS)
 }
 

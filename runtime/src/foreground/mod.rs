@@ -2,23 +2,26 @@
 //! becomes ours.
 //!
 //! ```text
-//!   Foreground::prepare   signals are held back from here on, so none is lost before there is someone to give it to
-//!   Store::create / exec  (the child resets its signals itself)
+//!   Foreground::prepare   signals are caught from here on, so none is lost before there is someone to give it to
+//!   Store::create / exec
 //!   Foreground::stay      signals and terminal are served until the process ends
 //! ```
+//!
+//! Signals are caught by handlers that write to a pipe, not blocked: a blocked signal stays blocked in the hooks and
+//! tools that are executed meanwhile, a caught one is at its default there again (`signal(7)`). There is no thread.
 
 mod terminal;
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::SigSet;
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use crate::error::{Error, Result};
 use crate::{console, sys};
@@ -27,28 +30,50 @@ use terminal::Relay;
 /// Status that shells and runtimes give a process that was ended by signal *n*: 128 + *n*.
 const SIGNALLED: i32 = 128;
 
-/// A caller that will wait for a container's process.
+/// Signals that are not caught: those that can't be, those that tell of something in this process itself (a fault, a
+/// reader that is gone, its own terminal), and the two that glibc keeps for its threads.
+const LEFT_ALONE: [i32; 13] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGSEGV,
+    libc::SIGPIPE,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    32,
+    33,
+];
+
+/// Signals that end this process for good reason: somebody wants the work to stop.
+const INTERRUPTS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// A caller that will wait for a container's process, or at least not be interrupted while it is made.
 #[derive(Debug)]
 pub struct Foreground {
-    signals: SignalFd,
+    signals: SignalDelivery<UnixStream, SignalOnly>,
     console: Option<UnixStream>,
 }
 
 impl Foreground {
-    /// Holds signals back, and with `subreaper` takes on orphans of the container's that would else become the
-    /// children of the host's init (`PR_SET_CHILD_SUBREAPER`). Call it before the process is made, with one thread.
+    /// Catches signals, and with `subreaper` takes on orphans of the container's that would else become the children
+    /// of the host's init (`PR_SET_CHILD_SUBREAPER`). Call it before the process is made.
     ///
     /// # Errors
     /// [`Error::Call`].
     pub fn prepare(subreaper: bool) -> Result<Self> {
         if subreaper {
             nix::sys::prctl::set_child_subreaper(true)
-                .map_err(|e| Error::call("prctl", "PR_SET_CHILD_SUBREAPER", e))?;
+                .map_err(|errno| Error::call("prctl", "PR_SET_CHILD_SUBREAPER", errno))?;
         }
-        let all = SigSet::all();
-        all.thread_block().map_err(|errno| Error::call("sigprocmask", "all signals", errno))?;
-        let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .map_err(|errno| Error::call("signalfd", "all signals", errno))?;
+        let (read, write) =
+            UnixStream::pair().map_err(|error| Error::call("socketpair", "for signals", error))?;
+        let caught = (1..=libc::SIGRTMAX()).filter(|number| !LEFT_ALONE.contains(number));
+        let signals = SignalDelivery::with_pipe(read, write, SignalOnly, caught)
+            .map_err(|error| Error::call("sigaction", "signals to be passed on", error))?;
         Ok(Self { signals, console: None })
     }
 
@@ -63,6 +88,11 @@ impl Foreground {
         Ok(theirs.into())
     }
 
+    /// The signal that asked for an end since [`Foreground::prepare`], if one did: what was made is to be taken back.
+    pub fn interrupted(&mut self) -> Option<i32> {
+        self.signals.pending().find(|number| INTERRUPTS.contains(number))
+    }
+
     /// Serves `pid`, a child of this process, until it ends. `started` is called once everything is in place (`run`
     /// starts the container's program there). Returns its exit status, or 128 + the signal that ended it.
     ///
@@ -73,12 +103,11 @@ impl Foreground {
         let mut relay = relay.map(Relay::start).transpose()?;
         started()?;
         loop {
-            self.wait_for_something(relay.as_mut())?;
             let mut ended = None;
-            while let Some(number) = self.next_signal()? {
+            for number in self.signals.pending() {
                 match number {
-                    nix::libc::SIGCHLD => ended = ended.or(reap(pid)?),
-                    nix::libc::SIGWINCH if relay.is_some() => relay.iter().for_each(Relay::copy_size),
+                    libc::SIGCHLD => ended = ended.or(reap(pid)?),
+                    libc::SIGWINCH if relay.is_some() => relay.iter().for_each(Relay::copy_size),
                     number => pass_on(pid, number)?,
                 }
             }
@@ -86,23 +115,21 @@ impl Foreground {
                 relay.map_or(Ok(()), Relay::finish)?;
                 return Ok(status);
             }
+            self.wait_for_something(relay.as_mut())?;
         }
     }
 
     /// Until there is a signal; the terminal is served meanwhile.
     fn wait_for_something(&self, relay: Option<&mut Relay>) -> Result<()> {
-        let Some(relay) = relay else {
-            return poll_all(&mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)]);
-        };
-        relay.serve(self.signals.as_fd())
-    }
-
-    fn next_signal(&mut self) -> Result<Option<i32>> {
-        let info = self.signals.read_signal().map_err(|errno| Error::call("read", "the signalfd", errno))?;
-        Ok(info.and_then(|info| i32::try_from(info.ssi_signo).ok()))
+        let signals = self.signals.get_read().as_fd();
+        match relay {
+            Some(relay) => relay.serve(signals),
+            None => poll_all(&mut [readable(signals, true)]),
+        }
     }
 }
 
+/// Returns when one of them has something, or a signal came.
 fn poll_all(fds: &mut [PollFd<'_>]) -> Result<()> {
     match poll(fds, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
@@ -140,8 +167,6 @@ fn exists(pid: Pid) -> bool {
 fn pass_on(pid: Pid, signal: i32) -> Result<()> {
     match sys::kill(pid, signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(errno) => {
-            Err(Error::call("kill", format!("process {pid} with signal {signal}"), io::Error::from(errno)))
-        }
+        Err(errno) => Err(Error::call("kill", format!("process {pid} with signal {signal}"), errno)),
     }
 }

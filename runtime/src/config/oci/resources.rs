@@ -149,7 +149,9 @@ fn device_rules(rules: &[LinuxDeviceCgroup], source: Source<'_>) -> Result<Vec<D
 /// make is not to open), and use the default devices of the OCI specification, terminals among them.
 fn default_rules() -> impl Iterator<Item = DeviceRule> {
     let any = |kind| (kind, None, None, DeviceAccess { read: false, write: false, mknod: true });
-    let open = |major, minor| (DeviceRuleKind::Char, Some(major), minor, DeviceAccess { read: true, write: true, mknod: true });
+    let open = |major, minor| {
+        (DeviceRuleKind::Char, Some(major), minor, DeviceAccess { read: true, write: true, mknod: true })
+    };
     let rules = [
         any(DeviceRuleKind::Char),
         any(DeviceRuleKind::Block),
@@ -163,5 +165,11 @@ fn default_rules() -> impl Iterator<Item = DeviceRule> {
         open(5, Some(2)),
         open(136, None),
     ];
-    rules.into_iter().map(|(kind, major, minor, access)| DeviceRule { allow: true, kind, major, minor, access })
+    rules.into_iter().map(|(kind, major, minor, access)| DeviceRule {
+        allow: true,
+        kind,
+        major,
+        minor,
+        access,
+    })
 }
