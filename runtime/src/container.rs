@@ -129,10 +129,10 @@ impl Container {
         };
         if !init.is_alive() {
             Status::Stopped
-        } else if self.folder.path().join(EXEC_FIFO).exists() {
-            Status::Created
         } else if self.cgroup.is_frozen().unwrap_or(false) && !self.journal_says_running() {
             Status::Paused
+        } else if self.folder.path().join(EXEC_FIFO).exists() {
+            Status::Created
         } else {
             Status::Running
         }

@@ -173,10 +173,11 @@ impl Store {
         spec: &[u8],
         config: Config,
     ) -> Result<Reservation> {
-        if let Ok(old) = self.container(id) {
-            if old.was_checkpointed() && old.status() == Status::Stopped {
-                old.delete(false)?;
-            }
+        if let Ok(old) = self.container(id)
+            && old.was_checkpointed()
+            && old.status() == Status::Stopped
+        {
+            old.delete(false)?;
         }
         let mut undo = Undo::default();
         let half = self.begin(id, bundle, spec, config, true, &mut undo)?;

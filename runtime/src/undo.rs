@@ -2,9 +2,12 @@
 
 use crate::error::Result;
 
+/// One step back.
+type Step = Box<dyn FnOnce() -> Result<()> + Send>;
+
 /// Steps that undo what was done, newest first. Dropped, they are taken; [`Undo::keep`] forgets them.
 #[derive(Default)]
-pub(crate) struct Undo(Vec<(&'static str, Box<dyn FnOnce() -> Result<()> + Send>)>);
+pub(crate) struct Undo(Vec<(&'static str, Step)>);
 
 impl Undo {
     pub(crate) fn push(&mut self, what: &'static str, step: impl FnOnce() -> Result<()> + Send + 'static) {

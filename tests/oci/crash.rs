@@ -68,7 +68,8 @@ fn an_interrupted_create_takes_everything_back() {
     let mut interrupted = 0;
     for moment in 0..MOMENTS / 2 {
         let name = stage.name();
-        let mut child = quiet(&mut stage.floe(&["create", "-b", bundle.to_str().unwrap(), &name])).spawn().unwrap();
+        let mut child =
+            quiet(&mut stage.floe(&["create", "-b", bundle.to_str().unwrap(), &name])).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(5) * moment);
         // It may have ended already; it isn't collected yet, so the number is still its own.
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();

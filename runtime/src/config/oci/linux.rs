@@ -135,7 +135,8 @@ pub(super) fn check(config: &Config, source: Source<'_>) -> Result<()> {
     if config.domainname.is_some() && !has(NamespaceKind::Uts) {
         return Err(source.bad("domainname", "needs a uts namespace, or it would rename the host"));
     }
-    if !has(NamespaceKind::Mount) && !(config.mounts.is_empty() && config.masked_paths.is_empty()) {
+    let mounts_something = !config.mounts.is_empty() || !config.masked_paths.is_empty();
+    if mounts_something && !has(NamespaceKind::Mount) {
         return Err(source.bad("mounts", "need a mount namespace, or they would be the host's"));
     }
     if config.creates(NamespaceKind::User) {
