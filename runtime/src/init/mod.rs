@@ -65,8 +65,16 @@ fn run(mut peer: Peer, others: Vec<OwnedFd>) -> i32 {
         Err(error) => error,
     };
     // If floe is gone too, nobody is left to be told.
-    let _ = peer.send(&FromChild::failed(error.in_full()));
+    let _ = peer.send(&FromChild::failed(words(&error)));
     1
+}
+
+/// An error as it is told: the one who hears it adds where it comes from.
+fn words(error: &Error) -> String {
+    match error {
+        Error::Child { message, .. } => message.clone(),
+        other => other.in_full(),
+    }
 }
 
 fn stages(peer: &mut Peer, others: Vec<OwnedFd>) -> Result<()> {

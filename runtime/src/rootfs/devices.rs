@@ -13,13 +13,12 @@ use super::detached::Detached;
 use crate::config::{Config, Device, DeviceKind, MountKind, NamespaceKind};
 use crate::error::{Error, Result};
 
-/// Links of the OCI runtime specification ("Dev symbolic links"), and runc's `core`.
-const LINKS: [(&str, &str); 5] = [
+/// Links of the OCI runtime specification ("Dev symbolic links").
+const LINKS: [(&str, &str); 4] = [
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
     ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"),
-    ("/proc/kcore", "/dev/core"),
 ];
 
 /// Makes them, unless `/dev` is bound from the host, whose nodes are not ours to change.
@@ -32,6 +31,10 @@ pub(super) fn make(root: &Root, config: &Config) -> Result<()> {
     }
     for (target, path) in LINKS {
         link(root, target, Path::new(path))?;
+    }
+    // As runc makes it: where the kernel offers its memory as a file, a mask is what hides it.
+    if Path::new("/proc/kcore").exists() {
+        link(root, "/proc/kcore", Path::new("/dev/core"))?;
     }
     if root.find(Path::new("/dev/pts/ptmx"))?.is_some() {
         replace_ptmx(root)?;

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use nix::mount::MsFlags;
 use rustix::fs::{FileType, PROC_SUPER_MAGIC, fstat, fstatfs};
 
 use super::beneath::{Found, Root};
@@ -69,16 +70,13 @@ fn fresh(root: &Root, mount: &Mount, kind: &str, config: &Config) -> Result<(Det
     check_proc(mount, &place, kind == "proc")?;
     let label = mount.source.clone().unwrap_or_else(|| PathBuf::from(kind));
     let data = data_for(mount, kind, &place, config)?;
-    let copies = mount.copy_up && kind == "tmpfs";
-    let readonly = nix::mount::MsFlags::MS_RDONLY;
-    // A copy needs it writable at first.
-    let flags = if copies { mount.flags.set & !readonly } else { mount.flags.set };
-    let tree = Detached::filesystem(kind, &label, flags, &data)?;
-    if copies {
+    // A tmpfs is read-only as a mount, not as a file system: something has to be put into it, here or by a restore.
+    let later = if kind == "tmpfs" { mount.flags.set & MsFlags::MS_RDONLY } else { MsFlags::empty() };
+    let tree = Detached::filesystem(kind, &label, mount.flags.set & !later, &data)?;
+    if mount.copy_up && kind == "tmpfs" {
         copy::contents(place.as_fd(), tree.as_fd(), &mount.destination)?;
-        let left = MountFlags { set: mount.flags.set & readonly, ..MountFlags::default() };
-        tree.change(left, false, &mount.destination)?;
     }
+    tree.change(MountFlags { set: later, ..MountFlags::default() }, false, &mount.destination)?;
     tree.change(mount.recursive_flags, true, &mount.destination)?;
     Ok((tree, place))
 }

@@ -11,6 +11,7 @@ mod helper;
 mod identity;
 mod joining;
 mod protection;
+mod restoring;
 mod support;
 mod terminal;
 mod users;
@@ -38,6 +39,7 @@ fn main() {
         identity::TESTS,
         joining::TESTS,
         protection::TESTS,
+        restoring::TESTS,
         terminal::TESTS,
         users::TESTS,
     ];
