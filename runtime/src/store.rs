@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
@@ -58,6 +58,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(Error::at("mkdir", root))?;
         let root = fs::canonicalize(root).map_err(Error::at("open", root))?;
+        check_owner(&root)?;
         let store = Self { root };
         store.repair()?;
         Ok(store)
@@ -231,7 +232,9 @@ impl Store {
         new.create()?;
         let filled = new.write(CONFIG_FILE, spec).and_then(|()| new.write_json(RECORD_FILE, record));
         let moved = filled.and_then(|()| match fs::rename(new.path(), folder.path()) {
-            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => Err(Error::Exists { id: record.id.clone() }),
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+                Err(Error::Exists { id: record.id.clone() })
+            }
             other => other.map_err(Error::at("make", folder.path())),
         });
         if moved.is_err() {
@@ -299,6 +302,19 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Records name processes that are killed and mounts that are removed: nobody but root and the caller may write them.
+fn check_owner(root: &Path) -> Result<()> {
+    let about = fs::metadata(root).map_err(Error::at("stat", root))?;
+    let ours = about.uid() == 0 || about.uid() == nix::unistd::geteuid().as_raw();
+    if ours && about.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        problem: format!("others may write to the state directory {}", root.display()),
+        hint: "make it yours alone (chown, chmod go-w), or choose another --root",
+    })
 }
 
 /// Reads a bundle's `config.json`, as it is and as this runtime understands it.
