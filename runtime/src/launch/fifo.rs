@@ -48,14 +48,19 @@ pub fn open_exec_fifo(state_dir: &Path, init: Pid) -> Result<()> {
         Err(Errno::NOENT) => return Err(Error::Missing { what: "exec fifo", path }),
         other => other.map_err(Error::at("open", &path))?,
     };
-    while !byte_came(&fifo, &path)? {
+    loop {
+        // Looked at in this order: what it wrote before it ended is there then.
+        let has_ended = has_ended(&pidfd);
+        if byte_came(&fifo, &path)? {
+            break;
+        }
+        if has_ended {
+            return Err(ended());
+        }
         let mut either = [PollFd::new(&fifo, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
         match poll(&mut either, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Error::call("poll", path.display(), error)),
-        }
-        if !either[1].revents().is_empty() && !byte_came(&fifo, &path)? {
-            return Err(ended());
         }
     }
     std::fs::remove_file(&path).map_err(Error::at("remove", &path))
@@ -115,6 +120,18 @@ mod tests {
         assert!(matches!(open_exec_fifo(dir.path(), id(&child)), Err(Error::Missing { .. })));
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_quickly_over_was_started() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..50 {
+            make_exec_fifo(dir.path()).unwrap();
+            let script = format!("echo -n 0 > {}", dir.path().join(EXEC_FIFO).display());
+            let mut child = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+            open_exec_fifo(dir.path(), id(&child)).unwrap();
+            child.wait().unwrap();
+        }
     }
 
     #[test]
