@@ -37,7 +37,7 @@ fn round(answer: &str) -> u32 {
 #[test]
 fn a_hundred_processes_come_back_under_another_name() {
     let place = Place::new("tree");
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let bundle = tree(&place, &[]);
     let (first, second, third) = (place.name("first"), place.name("second"), place.name("third"));
     let archive = place.join("tree.tar.zst");
@@ -67,7 +67,7 @@ fn a_hundred_processes_come_back_under_another_name() {
 #[test]
 fn what_is_frozen_while_it_runs_on_is_what_the_archive_holds() {
     let place = Place::new("tree-on");
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let bundle = tree(&place, &["--file-locks"]);
     let (name, again) = (place.name("original"), place.name("again"));
     let archive = place.join("tree.tar.zst");
