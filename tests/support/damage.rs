@@ -10,10 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// The magic number at the very end of a seekable file.
 const SEEKABLE: u32 = 0x8F92_EAB1;
-/// Bytes of a tar header, and of the blocks that content is filled up to.
-const BLOCK: usize = 512;
-/// Where a tar header has the first byte of the name.
-const NAME: usize = 0;
+/// The member with the pages of the first process.
+const PAGES: &str = "checkpoint/pages-1.img";
 
 /// An archive taken apart.
 #[derive(Debug)]
@@ -34,10 +32,19 @@ pub struct Frame {
     pub packed: Range<usize>,
     /// Its content's place in the tar.
     pub plain: Range<usize>,
-    /// The member whose content begins or goes on in it, or whose header it has.
-    pub member: String,
-    /// Whether it holds the header of that member.
+    /// The members that it holds something of, in order.
+    pub members: Vec<Piece>,
+}
+
+/// A part of a member in a frame.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The member's name.
+    pub name: String,
+    /// Whether its header begins here.
     pub header: bool,
+    /// Whether some of its content is here.
+    pub content: bool,
 }
 
 /// A change of an archive.
@@ -60,8 +67,7 @@ impl Anatomy {
             frames.push(Frame {
                 packed: packed..packed + packed_size,
                 plain: plain..plain + plain_size,
-                member: String::new(),
-                header: false,
+                members: Vec::new(),
             });
             (packed, plain) = (packed + packed_size, plain + plain_size);
         }
@@ -84,11 +90,16 @@ impl Anatomy {
             let entry = entry.unwrap();
             let name = entry.path().unwrap().to_string_lossy().into_owned();
             let header = entry.raw_header_position() as usize;
-            let end = entry.raw_file_position() as usize + (entry.size() as usize).next_multiple_of(BLOCK);
+            let content = entry.raw_file_position() as usize;
+            let content = content..content + entry.size() as usize;
             for frame in &mut self.frames {
-                if frame.plain.start < end && frame.plain.end > header {
-                    frame.member.clone_from(&name);
-                    frame.header |= frame.plain.contains(&header);
+                let piece = Piece {
+                    name: name.clone(),
+                    header: frame.plain.contains(&header),
+                    content: frame.plain.start < content.end && frame.plain.end > content.start,
+                };
+                if piece.header || piece.content {
+                    frame.members.push(piece);
                 }
             }
         }
@@ -99,32 +110,36 @@ impl Anatomy {
         self.bytes.len()
     }
 
-    /// A frame of content of a member whose name ends like this.
+    /// The first frame with content of a member whose name ends like this.
     #[track_caller]
     pub fn frame_of(&self, ending: &str) -> &Frame {
-        let mut frames = self.frames.iter().filter(|frame| frame.member.ends_with(ending));
-        let found = frames.clone().find(|frame| !frame.header).or_else(|| frames.next());
-        found.unwrap_or_else(|| panic!("no member ends with {ending}: {:?}", self.members()))
+        self.frames_of(ending)
+            .next()
+            .unwrap_or_else(|| panic!("no member ends with {ending}: {:?}", self.members()))
+    }
+
+    fn frames_of(&self, ending: &str) -> impl Iterator<Item = &Frame> {
+        self.frames.iter().filter(move |frame| {
+            frame.members.iter().any(|piece| piece.content && piece.name.ends_with(ending))
+        })
     }
 
     /// The first byte of a member's name in its header, which has to lie in its frame as it is: the header of a
     /// member that grows is written again when its size is known, so it is not compressed.
     #[track_caller]
-    pub fn name_of(&self, ending: &str) -> usize {
-        let frame = self.frames.iter().find(|frame| frame.header && frame.member.ends_with(ending));
-        let frame = frame.unwrap_or_else(|| panic!("no member ends with {ending}: {:?}", self.members()));
-        let name = frame.member.as_bytes();
+    pub fn name_of(&self, name: &str) -> usize {
+        let has_header =
+            |frame: &&Frame| frame.members.iter().any(|piece| piece.header && piece.name == name);
+        let frame = self.frames.iter().find(has_header);
+        let frame = frame.unwrap_or_else(|| panic!("no member is {name}: {:?}", self.members()));
         let packed = &self.bytes[frame.packed.clone()];
-        let at = packed.windows(name.len()).position(|window| window == name);
-        frame.packed.start
-            + NAME
-            + at.unwrap_or_else(|| panic!("the name of {} is not in its frame", frame.member))
+        let at = packed.windows(name.len()).position(|window| window == name.as_bytes());
+        frame.packed.start + at.unwrap_or_else(|| panic!("the name of {name} is not in its frame"))
     }
 
     fn members(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.frames.iter().map(|frame| frame.member.as_str()).collect();
-        names.dedup();
-        names
+        let pieces = self.frames.iter().flat_map(|frame| &frame.members);
+        pieces.filter(|piece| piece.header).map(|piece| piece.name.as_str()).collect()
     }
 
     /// Every place where a copy may have ended: at each frame's start and within it, in the table, one byte short.
@@ -147,7 +162,7 @@ impl Anatomy {
             ("a page frame", Damage::Flip(middle(&self.pages().packed))),
             ("a small image", Damage::Flip(middle(&self.frame_of("pstree.img").packed))),
             ("the configuration", Damage::Flip(middle(&self.frame_of("spec.dump").packed))),
-            ("a member's name", Damage::Flip(self.name_of(&self.pages().member))),
+            ("a member's name", Damage::Flip(self.name_of(PAGES))),
             ("the index", Damage::Flip(middle(&self.frame_of("floe-index").packed))),
             ("the manifest", Damage::Flip(middle(&self.frame_of("floe.json").packed))),
             ("between the last frame and the table", Damage::Flip(middle(&self.between))),
@@ -157,11 +172,10 @@ impl Anatomy {
         ]
     }
 
-    /// The middle one of the frames with pages.
+    /// The middle one of the frames with the first process's pages.
     #[track_caller]
     pub fn pages(&self) -> &Frame {
-        let is_page = |frame: &&Frame| frame.member.contains("pages-") && !frame.header;
-        let frames: Vec<&Frame> = self.frames.iter().filter(is_page).collect();
+        let frames: Vec<&Frame> = self.frames_of(PAGES).collect();
         assert!(!frames.is_empty(), "no frames with pages: {:?}", self.members());
         frames[frames.len() / 2]
     }

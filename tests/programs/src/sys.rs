@@ -366,3 +366,32 @@ pub fn schedule_as_batch() -> Result<()> {
     }
     Ok(())
 }
+
+/// Makes system calls fail with `ENOSYS` in this process and all that it starts, as on a kernel that has none of them
+/// (seccomp(2), filter mode).
+///
+/// # Errors
+/// `prctl(2)`'s; `E2BIG` for more calls than a filter can hold.
+pub fn forget_system_calls(numbers: &[u32]) -> Result<()> {
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    // The number of the call is the first word that a filter sees.
+    let mut filter = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
+    for number in numbers {
+        let compare = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        filter.push(libc::sock_filter { code: compare, jt: 0, jf: 1, k: *number });
+        filter.push(statement(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned(),
+        ));
+    }
+    filter.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+    let program = libc::sock_fprog {
+        len: filter.len().try_into().map_err(|_| Error::from(Errno::E2BIG))?,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the program and the filter that it points to live until the call is back; the kernel copies them.
+    Errno::result(unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0)
+    })?;
+    Ok(())
+}
