@@ -67,12 +67,13 @@ pub enum ProgressForm {
 pub fn usage(error: &clap::Error) -> ExitCode {
     let value = error.get(ContextKind::InvalidValue);
     let empty = matches!(value, Some(ContextValue::String(text)) if text.is_empty());
-    if error.kind() == ErrorKind::InvalidValue && empty {
-        if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) {
-            let name = flag.split([' ', '=']).next().unwrap_or(flag);
-            eprintln!("floe: flag needs an argument: {name}");
-            return ExitCode::from(2);
-        }
+    if error.kind() == ErrorKind::InvalidValue
+        && empty
+        && let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
+    {
+        let name = flag.split([' ', '=']).next().unwrap_or(flag);
+        eprintln!("floe: flag needs an argument: {name}");
+        return ExitCode::from(2);
     }
     // Help and the version are no errors.
     let _ = error.print();

@@ -75,8 +75,14 @@ struct Told {
 
 impl Told {
     fn of(error: &anyhow::Error) -> Self {
-        let mut told =
-            Self { code: code(error), message: chain(error), hint: String::new(), process: None, path: None, evidence: Vec::new() };
+        let mut told = Self {
+            code: code(error),
+            message: chain(error),
+            hint: String::new(),
+            process: None,
+            path: None,
+            evidence: Vec::new(),
+        };
         let bridge = error.downcast_ref::<Bridge>();
         if let Some(bridge) = bridge {
             told.details(bridge);

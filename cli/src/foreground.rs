@@ -65,7 +65,9 @@ impl Waiter {
 fn ended(pid: Pid) -> anyhow::Result<Option<ExitCode>> {
     Ok(match waitpid(pid, Some(WaitPidFlag::WNOHANG)).with_context(|| format!("wait for process {pid}"))? {
         WaitStatus::Exited(_, code) => Some(ExitCode::from(u8::try_from(code).unwrap_or(1))),
-        WaitStatus::Signaled(_, signal, _) => Some(ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(255))),
+        WaitStatus::Signaled(_, signal, _) => {
+            Some(ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(255)))
+        }
         _ => None,
     })
 }
@@ -73,8 +75,8 @@ fn ended(pid: Pid) -> anyhow::Result<Option<ExitCode>> {
 /// Connects to `--console-socket`, over which the master of a terminal is sent.
 pub fn console_socket(path: Option<&Path>) -> anyhow::Result<Option<OwnedFd>> {
     let Some(path) = path else { return Ok(None) };
-    let stream =
-        UnixStream::connect(path).with_context(|| format!("connect to the console socket {}", path.display()))?;
+    let stream = UnixStream::connect(path)
+        .with_context(|| format!("connect to the console socket {}", path.display()))?;
     Ok(Some(OwnedFd::from(stream)))
 }
 

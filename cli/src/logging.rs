@@ -16,14 +16,16 @@ use crate::args::{Format, Globals};
 /// Sets up where messages go. A log file that cannot be opened is said once, and nothing else fails for it.
 pub fn begin(globals: &Globals) {
     let level = if globals.debug { LevelFilter::DEBUG } else { LevelFilter::WARN };
-    let stderr = fmt::layer().with_writer(std::io::stderr).without_time().with_target(false).with_filter(level);
-    let file = globals.log.as_ref().and_then(|path| match OpenOptions::new().create(true).append(true).open(path) {
-        Ok(file) => Some(FileLog { file: Mutex::new(file), form: globals.log_format }.with_filter(level)),
-        Err(error) => {
-            eprintln!("floe: open the log {}: {error}", path.display());
-            None
-        }
-    });
+    let stderr =
+        fmt::layer().with_writer(std::io::stderr).without_time().with_target(false).with_filter(level);
+    let file =
+        globals.log.as_ref().and_then(|path| match OpenOptions::new().create(true).append(true).open(path) {
+            Ok(file) => Some(FileLog { file: Mutex::new(file), form: globals.log_format }.with_filter(level)),
+            Err(error) => {
+                eprintln!("floe: open the log {}: {error}", path.display());
+                None
+            }
+        });
     tracing_subscriber::registry().with(stderr).with(file).init();
 }
 

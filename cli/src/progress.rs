@@ -74,12 +74,12 @@ impl Progress for Shown {
             bar.set_position(done);
         }
         // A line for each frame would be thousands a second.
-        if let (Form::Json, Ok(mut last)) = (&self.form, self.last.lock()) {
-            if last.is_none_or(|at| at.elapsed().as_millis() >= 100) {
-                *last = Some(Instant::now());
-                drop(last);
-                self.line(json!({"bytes": done, "total": total, "seconds": self.seconds()}));
-            }
+        if let (Form::Json, Ok(mut last)) = (&self.form, self.last.lock())
+            && last.is_none_or(|at| at.elapsed().as_millis() >= 100)
+        {
+            *last = Some(Instant::now());
+            drop(last);
+            self.line(json!({"bytes": done, "total": total, "seconds": self.seconds()}));
         }
     }
 

@@ -103,10 +103,17 @@ fn snapshot(criu: &Criu, place: &str) -> anyhow::Result<Answer> {
         manifest.cpu.features.iter().filter(|name| !here.contains(*name)).map(String::as_str).collect();
     let mut lines: Vec<String> = blockers.iter().map(ToString::to_string).collect();
     if lines.is_empty() {
-        lines.push(format!("{place} is whole, and was made with criu {} (here: {})", manifest.criu, criu.version()));
+        lines.push(format!(
+            "{place} is whole, and was made with criu {} (here: {})",
+            manifest.criu,
+            criu.version()
+        ));
     }
     if !missing.is_empty() {
-        lines.push(format!("  this processor lacks what the other had; programs may rely on it: {}", missing.join(" ")));
+        lines.push(format!(
+            "  this processor lacks what the other had; programs may rely on it: {}",
+            missing.join(" ")
+        ));
     }
     Ok(Answer {
         fit: blockers.is_empty(),

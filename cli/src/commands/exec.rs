@@ -99,7 +99,8 @@ fn record_pid(arguments: &Arguments, pid: Pid) -> anyhow::Result<()> {
 
 /// A process that runs with less protection than was asked for would be worse than none.
 fn refuse_labels(arguments: &Arguments) -> anyhow::Result<()> {
-    for (value, flag) in [(&arguments.apparmor, "--apparmor"), (&arguments.process_label, "--process-label")] {
+    for (value, flag) in [(&arguments.apparmor, "--apparmor"), (&arguments.process_label, "--process-label")]
+    {
         if value.as_ref().is_some_and(|value| !value.is_empty() && value != "unconfined") {
             bail!("{flag} is not supported yet; leave it out to run without");
         }
@@ -135,7 +136,8 @@ fn process(container: &Container, arguments: &Arguments) -> anyhow::Result<Proce
     }
     if let Some(user) = &arguments.user {
         let (uid, gid) = user.split_once(':').unwrap_or((user, ""));
-        let number = |text: &str| text.parse().with_context(|| format!("--user {user}: {text:?} is no number"));
+        let number =
+            |text: &str| text.parse().with_context(|| format!("--user {user}: {text:?} is no number"));
         process.user.uid = number(uid)?;
         if !gid.is_empty() {
             process.user.gid = number(gid)?;

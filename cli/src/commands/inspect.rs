@@ -37,7 +37,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match (arguments.what, json) {
         (What::Summary, false) => summary(&archive)?,
         (What::Summary, true) => {
-            let Manifest { snapshot, created, tool, criu, kernel, container, stats, labels, .. } = archive.manifest();
+            let Manifest { snapshot, created, tool, criu, kernel, container, stats, labels, .. } =
+                archive.manifest();
             let value = json!({
                 "snapshot": snapshot, "created": created, "tool": tool, "criu": criu, "kernel": kernel,
                 "container": container, "stats": stats, "labels": labels,
@@ -68,7 +69,13 @@ fn summary(archive: &Archive) -> anyhow::Result<()> {
         ("container", manifest.container.id.clone()),
         ("snapshot", manifest.snapshot.clone()),
         ("created", manifest.created.clone()),
-        ("made by", format!("{} {}, criu {}, Linux {}", manifest.tool.name, manifest.tool.version, manifest.criu, manifest.kernel)),
+        (
+            "made by",
+            format!(
+                "{} {}, criu {}, Linux {}",
+                manifest.tool.name, manifest.tool.version, manifest.criu, manifest.kernel
+            ),
+        ),
         ("processes", format!("{} with {threads} threads", manifest.tasks.len())),
         ("memory", size(memory(archive))),
         ("archive", size(bytes(archive)?)),
@@ -93,7 +100,8 @@ fn tree(tasks: &[Task]) {
 fn print(task: &Task, tasks: &[Task], lead: &str, below: &str) {
     let threads = if task.threads > 1 { format!(", {} threads", task.threads) } else { String::new() };
     println!("{lead}{} {} ({}{threads})", task.pid, printable(&task.name), size(task.bytes));
-    let children: Vec<&Task> = tasks.iter().filter(|other| other.ppid == task.pid && other.pid != task.pid).collect();
+    let children: Vec<&Task> =
+        tasks.iter().filter(|other| other.ppid == task.pid && other.pid != task.pid).collect();
     for (number, child) in children.iter().enumerate() {
         let last = number + 1 == children.len();
         let (line, next) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };

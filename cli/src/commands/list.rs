@@ -57,7 +57,8 @@ fn rows(seen: &[Seen]) -> Vec<[String; 6]> {
 
 /// Each column as wide as its widest cell and three spaces, and at least 12: the table that scripts know of runc.
 fn table(rows: &[[String; 6]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
     let widths: Vec<usize> = (0..5).map(width).collect();
     let line = |row: &[String; 6]| {
         let cells: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
@@ -73,7 +74,8 @@ mod tests {
     #[test]
     fn columns_are_aligned() {
         let row = |cells: [&str; 6]| cells.map(str::to_owned);
-        let rows = [row(["ID", "P", "S", "B", "C", "O"]), row(["a-rather-long-name", "1", "s", "b", "c", "root"])];
+        let rows =
+            [row(["ID", "P", "S", "B", "C", "O"]), row(["a-rather-long-name", "1", "s", "b", "c", "root"])];
         let text = table(&rows);
         let (head, first) = text.split_once('\n').unwrap();
         assert_eq!(head.find('P'), first.find('1'));

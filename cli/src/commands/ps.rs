@@ -37,7 +37,8 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
     let header = lines.next().unwrap_or_default();
-    let column = header.split_whitespace().position(|name| name == "PID").context("ps shows no column PID")?;
+    let column =
+        header.split_whitespace().position(|name| name == "PID").context("ps shows no column PID")?;
     let is_wanted = |line: &&str| {
         let pid = line.split_whitespace().nth(column).and_then(|field| field.parse().ok());
         pid.is_some_and(|pid: i32| pids.contains(&pid))

@@ -56,7 +56,12 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
         println!("{}", serde_json::to_string(&report)?);
     } else if arguments.detach {
         println!("{} runs again, process {}", report.container, report.pid);
-        println!("  {} processes, unpacked in {}, running after {}", report.processes, time(report.unpack_us), time(report.total_us));
+        println!(
+            "  {} processes, unpacked in {}, running after {}",
+            report.processes,
+            time(report.unpack_us),
+            time(report.total_us)
+        );
     }
     if arguments.detach {
         return Ok(ExitCode::SUCCESS);

@@ -27,7 +27,11 @@ pub struct Arguments {
 }
 
 pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    if arguments.detach { in_background(globals, &arguments.common) } else { in_foreground(globals, &arguments) }
+    if arguments.detach {
+        in_background(globals, &arguments.common)
+    } else {
+        in_foreground(globals, &arguments)
+    }
 }
 
 fn in_background(globals: &Globals, common: &Common) -> anyhow::Result<ExitCode> {

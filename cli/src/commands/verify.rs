@@ -45,7 +45,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let verified = in_form(json, verify(arguments))?;
     if json {
         let Verified { members, frames, bytes, plain_bytes } = verified;
-        println!("{}", json!({"members": members, "frames": frames, "bytes": bytes, "plain_bytes": plain_bytes}));
+        println!(
+            "{}",
+            json!({"members": members, "frames": frames, "bytes": bytes, "plain_bytes": plain_bytes})
+        );
     } else {
         let Verified { members, frames, bytes, .. } = verified;
         println!("{} is whole: {members} members in {frames} frames, {}", arguments.place, size(bytes));

@@ -54,60 +54,60 @@ pub trait Cgroup: Debug + Send + Sync {
     /// Makes its directories where they don't exist, and checks that it is nobody else's.
     ///
     /// # Errors
-    /// [`Error::CgroupInUse`](crate::Error::CgroupInUse) when there are processes in it already,
-    /// [`Error::Call`](crate::Error::Call) when a directory can't be made.
+    /// [`Error::CgroupInUse`] when there are processes in it already,
+    /// [`Error::Call`] when a directory can't be made.
     fn claim(&self) -> Result<()>;
 
     /// Moves a process with all its threads into it, making the directories first where they don't exist.
     ///
     /// # Errors
-    /// [`Error::Call`](crate::Error::Call) with the file and the kernel's answer.
+    /// [`Error::Call`] with the file and the kernel's answer.
     fn add(&self, pid: Pid) -> Result<()>;
 
     /// Every process in it and below it, in the caller's pid namespace; empty when it doesn't exist.
     ///
     /// # Errors
-    /// [`Error::Call`](crate::Error::Call) when `cgroup.procs` can't be read.
+    /// [`Error::Call`] when `cgroup.procs` can't be read.
     fn processes(&self) -> Result<Vec<Pid>>;
 
     /// Freezes every process in it and below it, and returns once they are frozen. On failure they are thawed again.
     ///
     /// # Errors
-    /// [`Error::FreezeTimeout`](crate::Error::FreezeTimeout) when a process doesn't stop,
-    /// [`Error::NoController`](crate::Error::NoController) without a freezer.
+    /// [`Error::FreezeTimeout`] when a process doesn't stop,
+    /// [`Error::NoController`] without a freezer.
     fn freeze(&self) -> Result<()>;
 
     /// Lets them go on. Does nothing when they aren't frozen or the cgroup doesn't exist.
     ///
     /// # Errors
-    /// [`Error::Call`](crate::Error::Call) with the file and the kernel's answer.
+    /// [`Error::Call`] with the file and the kernel's answer.
     fn thaw(&self) -> Result<()>;
 
     /// Whether it is frozen by its own setting, or is on the way to it.
     ///
     /// # Errors
-    /// [`Error::Call`](crate::Error::Call) when the freezer's state can't be read; a cgroup that doesn't exist is not
+    /// [`Error::Call`] when the freezer's state can't be read; a cgroup that doesn't exist is not
     /// frozen.
     fn is_frozen(&self) -> Result<bool>;
 
     /// Sets limits. What `resources` leaves open stays as it is.
     ///
     /// # Errors
-    /// [`Error::Call`](crate::Error::Call) with file and value that the kernel refused,
-    /// [`Error::NoController`](crate::Error::NoController) for a limit whose controller isn't there,
-    /// [`Error::Unsupported`](crate::Error::Unsupported) for one that this version can't express.
+    /// [`Error::Call`] with file and value that the kernel refused,
+    /// [`Error::NoController`] for a limit whose controller isn't there,
+    /// [`Error::Unsupported`] for one that this version can't express.
     fn apply_limits(&self, resources: &Resources) -> Result<()>;
 
     /// Ends every process in it with SIGKILL, thawing it if needed, and returns once none is left.
     ///
     /// # Errors
-    /// [`Error::KillTimeout`](crate::Error::KillTimeout) with those that don't end.
+    /// [`Error::KillTimeout`] with those that don't end.
     fn kill_all(&self) -> Result<()>;
 
     /// Removes its directories and those below them. Does nothing where they don't exist.
     ///
     /// # Errors
-    /// [`Error::Call`](crate::Error::Call) when one stays busy because there are processes in it.
+    /// [`Error::Call`] when one stays busy because there are processes in it.
     fn destroy(&self) -> Result<()>;
 }
 
