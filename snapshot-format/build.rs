@@ -2,5 +2,10 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=proto/images.proto");
-    protobuf_codegen::Codegen::new().pure().include("proto").input("proto/images.proto").cargo_out_dir("proto").run_from_script();
+    protobuf_codegen::Codegen::new()
+        .pure()
+        .include("proto")
+        .input("proto/images.proto")
+        .cargo_out_dir("proto")
+        .run_from_script();
 }

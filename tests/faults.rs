@@ -85,7 +85,8 @@ fn hit(floe: &Child, fault: Fault) {
 
 fn criu_of(floe: Pid) -> Option<Pid> {
     let children = fs::read_to_string(format!("/proc/{floe}/task/{floe}/children")).ok()?;
-    let is_criu = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "criu");
+    let is_criu =
+        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "criu");
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_criu).map(Pid::from_raw)
 }
 
@@ -158,7 +159,11 @@ fn a_struck_checkpoint_leaves_the_container_running() {
                     place.ok(["verify", archive.to_str().unwrap()]);
                 }
                 code => {
-                    assert!(!archive.exists(), "{what}: a file although it ended with {code:?}: {}", ended.said);
+                    assert!(
+                        !archive.exists(),
+                        "{what}: a file although it ended with {code:?}: {}",
+                        ended.said
+                    );
                     assert!(matches!(code, None | Some(1 | 5)), "{what}: {code:?} {}", ended.said);
                 }
             }
@@ -192,7 +197,8 @@ fn a_struck_checkpoint_that_was_to_end_the_container_does_not() {
     for fault in FAULTS {
         for phase in ["dump pages", "seal"] {
             let what = format!("{fault:?} at {phase}");
-            let ended = strike(&place, &["checkpoint", &name, "--to", archive.to_str().unwrap()], phase, fault);
+            let ended =
+                strike(&place, &["checkpoint", &name, "--to", archive.to_str().unwrap()], phase, fault);
             wait_for_criu_to_end(&place);
             if place.state(&name).unwrap()["status"] == "stopped" {
                 // It was past the last moment: then the file is there and whole, and nothing is lost.
@@ -200,7 +206,12 @@ fn a_struck_checkpoint_that_was_to_end_the_container_does_not() {
                 place.ok(["restore", &name, "--from", archive.to_str().unwrap(), "--detach"]);
                 fs::remove_file(&archive).unwrap();
             } else if archive.exists() {
-                assert_eq!((ended.code, phase), (None, "seal"), "{what}: a file although the container runs: {}", ended.said);
+                assert_eq!(
+                    (ended.code, phase),
+                    (None, "seal"),
+                    "{what}: a file although the container runs: {}",
+                    ended.said
+                );
                 place.ok(["verify", archive.to_str().unwrap()]);
                 fs::remove_file(&archive).unwrap();
             }
@@ -263,9 +274,14 @@ fn a_struck_restore_leaves_nothing() {
             let list = place.ok(["list", "--quiet"]);
             if ended.code == Some(0) || list.contains(&name) {
                 // It was done before it was hit, or nearly: then it is a container like any other.
-                assert!(matches!(phase, "memory and threads" | "resume") || ended.code == Some(0), "{what}: {}", ended.said);
+                assert!(
+                    matches!(phase, "memory and threads" | "resume") || ended.code == Some(0),
+                    "{what}: {}",
+                    ended.said
+                );
                 place.ok(["delete", "--force", &name]);
             }
+            eprintln!("{what}: {:?}", ended.code);
             before.assert_unchanged();
             assert!(fs::read(&archive).unwrap() == content, "{what}: the archive was changed");
         }
@@ -308,7 +324,11 @@ fn a_full_disk_leaves_the_container_running_and_no_file() {
         arguments.extend(leave);
         let said = place.run(&arguments);
         assert_eq!(said.code, Some(5), "{}", said.stderr);
-        assert!(said.stderr.contains("No space left on device") && said.stderr.contains("c.tar.zst"), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("No space left on device") && said.stderr.contains("c.tar.zst"),
+            "{}",
+            said.stderr
+        );
         assert_eq!(files(&disk.0), Vec::<PathBuf>::new());
         assert_eq!(place.state(&name).unwrap()["status"], "running");
         assert_alive(&bundle, "after a full disk");

@@ -107,7 +107,13 @@ impl Criu {
             return Ok(());
         }
         let log = scratch.read_text("check.log");
-        Err(Error::Criu(Box::new(crate::failure::Failure::read(Phase::Collect, None, "", &log, &outcome.stderr))))
+        Err(Error::Criu(Box::new(crate::failure::Failure::read(
+            Phase::Collect,
+            None,
+            "",
+            &log,
+            &outcome.stderr,
+        ))))
     }
 
     fn ask(&self, request: &Criu_req) -> Result<rust_criu::rust_criu_protobuf::rpc::Criu_resp> {
@@ -138,7 +144,11 @@ fn ask_version(path: &Path) -> Result<Version> {
         return Err(Error::NotCriu { path: path.to_owned(), detail: words() });
     };
     let number = |value: i32| u32::try_from(value).unwrap_or(0);
-    Ok(Version::new(number(version.major_number()), number(version.minor_number()), number(version.sublevel())))
+    Ok(Version::new(
+        number(version.major_number()),
+        number(version.minor_number()),
+        number(version.sublevel()),
+    ))
 }
 
 /// Whether the kernel maps the vDSO's second data page (Linux 6.13 and later, and what was backported).

@@ -42,7 +42,9 @@ pub enum Error {
         detail: String,
     },
     /// The caller is not root.
-    #[error("{verb} needs root: criu reads and writes other processes' memory, namespaces and credentials; run it as root")]
+    #[error(
+        "{verb} needs root: criu reads and writes other processes' memory, namespaces and credentials; run it as root"
+    )]
     NotRoot {
         /// What was asked for.
         verb: &'static str,

@@ -129,22 +129,21 @@ const KNOWN: &[Known] = &[
         reason: "the kernel had no memory left",
         hint: "free memory, or raise the container's memory limit",
     },
-    Known {
-        piece: "Unexpected EOF",
-        reason: "an image ended early",
-        hint: "verify the snapshot",
-    },
+    Known { piece: "Unexpected EOF", reason: "an image ended early", hint: "verify the snapshot" },
 ];
 
 impl Failure {
     /// Reads CRIU's evidence: the text of its reply, the log and what it wrote to stderr.
     pub(crate) fn read(phase: Phase, errno: Option<i32>, message: &str, log: &str, stderr: &str) -> Self {
-        let errors: Vec<&str> =
-            log.lines().chain(stderr.lines()).filter(|line| line.contains("Error (")).filter(|line| !harmless(line)).collect();
-        let known = errors
-            .iter()
-            .chain(std::iter::once(&message))
-            .find_map(|line| KNOWN.iter().find(|known| line.contains(known.piece)).map(|known| (known, *line)));
+        let errors: Vec<&str> = log
+            .lines()
+            .chain(stderr.lines())
+            .filter(|line| line.contains("Error ("))
+            .filter(|line| !harmless(line))
+            .collect();
+        let known = errors.iter().chain(std::iter::once(&message)).find_map(|line| {
+            KNOWN.iter().find(|known| line.contains(known.piece)).map(|known| (known, *line))
+        });
         let (reason, hint) = match known {
             Some((known, line)) => (format!("{} ({})", known.reason, text_of(line)), known.hint.to_owned()),
             None => (first_words(&errors, message, stderr, errno), String::new()),
@@ -222,7 +221,8 @@ mod tests {
 
     #[test]
     fn without_a_log_the_stderr_speaks() {
-        let failure = Failure::read(Phase::Freeze, Some(56), "", "", "criu: unrecognized option '--nonsense'\n");
+        let failure =
+            Failure::read(Phase::Freeze, Some(56), "", "", "criu: unrecognized option '--nonsense'\n");
         assert!(failure.reason.contains("--nonsense"), "{failure}");
     }
 

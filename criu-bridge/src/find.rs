@@ -24,7 +24,8 @@ pub fn find(named: Option<&Path>) -> Result<PathBuf> {
     let prefix = std::env::var_os("FLOE_PREFIX").map_or_else(|| PathBuf::from(DEFAULT_PREFIX), PathBuf::from);
     let mut tried = vec![prefix.join("bin/criu")];
     if let Some(path) = std::env::var_os("PATH") {
-        tried.extend(std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join("criu")));
+        tried
+            .extend(std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join("criu")));
     }
     // Where an ordinary PATH leaves out the administrator's folders, Debian's criu would not be seen.
     tried.push(PathBuf::from("/usr/sbin/criu"));

@@ -1,11 +1,17 @@
 //! Folders in `/tmp` that a killed CRIU leaves.
 //!
-//! CRIU makes empty folders there as mount points in mount namespaces of its own, and removes them at its end. Killed, it
-//! does not. What is new since our CRIU began, is empty, and is nobody's mount point any more was its.
+//! CRIU makes empty folders there as mount points in mount namespaces of its own, and removes them at its end. Killed, or
+//! failing at the wrong moment, it does not. What is new since our CRIU began, is empty, and is nobody's mount point any
+//! more was its. What was there before is noted in a file beside the records for as long as CRIU works, so that the
+//! next floe can do the same where this one is killed.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 
 /// How CRIU begins the names of such folders (criu/mount.c, criu/util.c of CRIU 4.1).
 const PREFIXES: [&str; 3] = [".criu.mntns.", "cr-tmpfs.", "crtools-proc."];
@@ -13,43 +19,95 @@ const PREFIXES: [&str; 3] = [".criu.mntns.", "cr-tmpfs.", "crtools-proc."];
 /// Where CRIU makes them, whatever TMPDIR says.
 const PLACE: &str = "/tmp";
 
-/// The folders that were there before.
-#[derive(Debug, Clone)]
-pub(crate) struct Folders(HashSet<PathBuf>);
+/// How the names of notes begin.
+const NOTE: &str = ".criu-of-";
 
-impl Folders {
-    /// Looks before a CRIU is started.
-    pub(crate) fn look() -> Self {
-        Self(present(Path::new(PLACE)))
+/// What was there before a CRIU began.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    floe: i32,
+    before: HashSet<PathBuf>,
+}
+
+/// Held while CRIU works.
+#[derive(Debug)]
+pub struct Watch {
+    note: Note,
+    file: PathBuf,
+}
+
+impl Watch {
+    /// Looks, and notes it in `dir`.
+    pub(crate) fn begin(dir: &Path) -> Result<Self> {
+        let floe = std::process::id().cast_signed();
+        let note = Note { floe, before: present(Path::new(PLACE)) };
+        let file = dir.join(format!("{NOTE}{floe}"));
+        let text = serde_json::to_vec(&note)
+            .map_err(|error| Error::call("encode", &file, std::io::Error::from(error)))?;
+        fs::write(&file, text).map_err(|source| Error::call("write", &file, source))?;
+        Ok(Self { note, file })
     }
 
-    /// After a CRIU that was killed: removes what is new. A folder that another CRIU uses is left alone.
-    pub(crate) fn remove_new(&self) {
-        let new: Vec<PathBuf> = present(Path::new(PLACE)).difference(&self.0).cloned().collect();
-        if new.is_empty() {
-            return;
-        }
-        let used = mount_tables();
-        for folder in new {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !used.iter().any(|table| table.contains(&name)) {
-                // Only an empty folder can be removed this way.
-                let _ = fs::remove_dir(&folder);
-            }
+    /// CRIU and everything that it made are at their end, or belong to a container.
+    pub(crate) fn end(self) {
+        if remove_new(&self.note.before) {
+            let _ = fs::remove_file(&self.file);
         }
     }
 }
 
+/// Does what killed floes could not do. What is still in use is left for the next time.
+pub(crate) fn sweep(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(NOTE)) {
+        let read = fs::read(entry.path()).ok();
+        let note = read.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
+        let alive = |floe: i32| Path::new(&format!("/proc/{floe}")).exists();
+        // A note that is no note was being written when its floe was killed: before any CRIU was there.
+        let done = note.is_none_or(|note| !alive(note.floe) && remove_new(&note.before));
+        if done {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Removes what is not in `before` and nobody uses. `false` if something is still in use.
+fn remove_new(before: &HashSet<PathBuf>) -> bool {
+    let new: Vec<PathBuf> = present(Path::new(PLACE)).difference(before).cloned().collect();
+    if new.is_empty() {
+        return true;
+    }
+    let used = mount_tables();
+    let mut all = true;
+    for folder in new {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if used.iter().any(|table| table.contains(&name)) {
+            all = false;
+        } else {
+            // Only an empty folder can be removed this way.
+            let _ = fs::remove_dir(&folder);
+        }
+    }
+    all
+}
+
 fn present(place: &Path) -> HashSet<PathBuf> {
-    let entries = fs::read_dir(place).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    let entries =
+        fs::read_dir(place).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
     let ours = |name: &str| PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    entries.into_iter().filter(|entry| entry.file_name().to_str().is_some_and(ours)).map(|entry| entry.path()).collect()
+    entries
+        .into_iter()
+        .filter(|entry| entry.file_name().to_str().is_some_and(ours))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// The mount table of every process.
 fn mount_tables() -> Vec<String> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let numbered = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()));
+    let numbered = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()));
     numbered.filter_map(|entry| fs::read_to_string(entry.path().join("mountinfo")).ok()).collect()
 }
 
@@ -60,9 +118,9 @@ mod tests {
     #[test]
     fn only_what_is_new_and_unused_is_removed() {
         let old = tempfile::Builder::new().prefix(".criu.mntns.").tempdir_in(PLACE).unwrap();
-        let before = Folders::look();
+        let before = present(Path::new(PLACE));
         let new = tempfile::Builder::new().prefix(".criu.mntns.").tempdir_in(PLACE).unwrap();
-        before.remove_new();
+        remove_new(&before);
         assert!(old.path().exists());
         assert!(!new.path().exists());
     }

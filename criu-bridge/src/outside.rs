@@ -113,9 +113,9 @@ fn kind_of(
         }
         _ => {
             let of_host = host_devices.contains(mount.majmin.as_str());
-            let whole = container.iter().any(|other| {
-                other.majmin == mount.majmin && other.root == "/" && other.fs_type == "tmpfs"
-            });
+            let whole = container
+                .iter()
+                .any(|other| other.majmin == mount.majmin && other.root == "/" && other.fs_type == "tmpfs");
             (of_host || !whole).then_some(MountKind::Bind)
         }
     }
@@ -235,7 +235,8 @@ mod tests {
     #[test]
     fn only_what_the_host_owns_is_outside() {
         let (container, host) = table();
-        let found: Vec<_> = mounts_of(&container, &host, false).into_iter().map(|m| (m.destination, m.kind)).collect();
+        let found: Vec<_> =
+            mounts_of(&container, &host, false).into_iter().map(|m| (m.destination, m.kind)).collect();
         assert_eq!(
             found,
             [

@@ -33,7 +33,11 @@ pub struct Leftover {
 /// The mappings that a killed dump left in `pid`. A task that is gone has none.
 pub fn leftovers(pid: i32) -> Vec<Leftover> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    maps.lines().filter(|line| line.contains(MARK)).filter_map(range).map(|(start, end)| Leftover { start, end }).collect()
+    maps.lines()
+        .filter(|line| line.contains(MARK))
+        .filter_map(range)
+        .map(|(start, end)| Leftover { start, end })
+        .collect()
 }
 
 /// Takes the leftovers out of `pid`, and says how many there were.
@@ -82,7 +86,9 @@ impl Traced {
     #[cfg(target_arch = "x86_64")]
     fn unmap(&self, leftover: Leftover) -> nix::Result<bool> {
         let saved = ptrace::getregs(self.0)?;
-        if (leftover.start..leftover.end).contains(&saved.rip) || (leftover.start..leftover.end).contains(&saved.rsp) {
+        if (leftover.start..leftover.end).contains(&saved.rip)
+            || (leftover.start..leftover.end).contains(&saved.rsp)
+        {
             return Ok(false);
         }
         let Some(instruction) = syscall_instruction(self.0)? else { return Err(Errno::ENOSYS) };

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::leftover::Watch;
 
 /// Most records that are kept; the oldest go first. Each is a few kilobytes.
 const KEPT: usize = 4096;
@@ -55,17 +56,29 @@ impl Records {
         }
     }
 
+    /// Does what floes that were killed while CRIU worked could not do any more.
+    pub fn sweep(&self) {
+        crate::leftover::sweep(&self.0);
+    }
+
+    /// Notes that a CRIU begins its work.
+    pub(crate) fn watch(&self) -> Result<Watch> {
+        self.make_folder()?;
+        Watch::begin(&self.0)
+    }
+
+    fn make_folder(&self) -> Result<()> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        made.map_err(|source| Error::call("mkdir", &self.0, source))
+    }
+
     /// Keeps `record`, whole or not at all.
     ///
     /// # Errors
     /// [`Error::Call`] if it cannot be written.
     pub fn keep(&self, record: &Record) -> Result<()> {
         let dir = &self.0;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|source| Error::call("mkdir", dir, source))?;
+        self.make_folder()?;
         let path = self.path(&record.snapshot)?;
         let text = serde_json::to_vec_pretty(record)
             .map_err(|source| Error::call("encode", &path, std::io::Error::from(source)))?;
@@ -111,7 +124,10 @@ impl Records {
 
     /// A snapshot's id is data from outside: only hexadecimal digits become a file name.
     fn path(&self, snapshot: &str) -> Result<PathBuf> {
-        if snapshot.is_empty() || snapshot.len() > 64 || !snapshot.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if snapshot.is_empty()
+            || snapshot.len() > 64
+            || !snapshot.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
             return Err(Error::Unfit {
                 what: "its id is not a row of hexadecimal digits".to_owned(),
                 hint: "it was not made by floe".to_owned(),

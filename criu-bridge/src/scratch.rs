@@ -9,7 +9,9 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, RawDir, openat};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+};
 
 use crate::error::{Error, Result};
 
@@ -34,7 +36,9 @@ impl Scratch {
         // Snapshots may hold more pages than the default limit of half the memory; what bounds them is verified sizes.
         fsconfig_set_string(&fs, "size", "0").map_err(failed("fsconfig"))?;
         fsconfig_create(&fs).map_err(failed("fsconfig"))?;
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed("fsmount"))?;
         let root = openat(&mount, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed("open"))?;
@@ -99,8 +103,9 @@ impl Scratch {
     /// # Errors
     /// [`Error::Call`].
     pub fn names(&self) -> Result<Vec<String>> {
-        let dir = openat(&self.root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|source| Error::call("open", "scratch", source))?;
+        let dir =
+            openat(&self.root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|source| Error::call("open", "scratch", source))?;
         let mut space = [std::mem::MaybeUninit::uninit(); 8192];
         let mut entries = RawDir::new(&dir, &mut space);
         let mut names = Vec::new();

@@ -32,7 +32,6 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlag
 
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
-use crate::leftover::Folders;
 use crate::progress::Phase;
 
 /// The number under which CRIU gets its end of the socket. Inherited descriptors follow it.
@@ -93,7 +92,6 @@ pub struct Outcome {
     pub stderr: String,
     /// The first error of ours that made floe say "no".
     pub veto: Option<Error>,
-    folders: Folders,
 }
 
 impl Outcome {
@@ -102,17 +100,11 @@ impl Outcome {
         self.veto.is_none() && self.reply.as_ref().is_some_and(Criu_resp::success)
     }
 
-    /// Removes the folders that a killed CRIU left in `/tmp`. To be called when no task of it is there any more.
-    pub(crate) fn clean_up(&self) {
-        if self.status.signal().is_some() {
-            self.folders.remove_new();
-        }
-    }
-
     /// A word about a process that died on a signal.
     pub fn death(&self) -> Option<String> {
         self.status.signal().map(|signal| {
-            let name = nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.to_string());
+            let name = nix::sys::signal::Signal::try_from(signal)
+                .map_or_else(|_| signal.to_string(), |s| s.to_string());
             format!("criu was killed by {name}")
         })
     }
@@ -125,7 +117,6 @@ pub struct Session {
     socket: OwnedFd,
     stderr: std::fs::File,
     program: PathBuf,
-    folders: Folders,
 }
 
 impl Session {
@@ -171,11 +162,10 @@ impl Session {
             on: program.display().to_string(),
             source: std::io::Error::other(source.to_string()),
         })?;
-        let folders = Folders::look();
         let child = command.spawn().map_err(|source| Error::call("exec", program, source))?;
         // `command` owns CRIU's ends; they must be closed here, or the end of the socket would never be seen.
         drop(command);
-        Ok((Self { child, socket: ours, stderr, program: program.to_owned(), folders }, numbers))
+        Ok((Self { child, socket: ours, stderr, program: program.to_owned() }, numbers))
     }
 
     /// The pid of the worker, in our namespace.
@@ -206,10 +196,12 @@ impl Session {
         let status = self.reap(silence)?;
         let mut text = String::new();
         let mut raw = Vec::new();
-        if self.stderr.seek(SeekFrom::Start(0)).is_ok() && (&self.stderr).take(REPLY_LIMIT as u64).read_to_end(&mut raw).is_ok() {
+        if self.stderr.seek(SeekFrom::Start(0)).is_ok()
+            && (&self.stderr).take(REPLY_LIMIT as u64).read_to_end(&mut raw).is_ok()
+        {
             text = String::from_utf8_lossy(&raw).into_owned();
         }
-        Ok(Outcome { reply, status, stderr: text, veto, folders: self.folders.clone() })
+        Ok(Outcome { reply, status, stderr: text, veto })
     }
 
     fn converse(
@@ -255,10 +247,12 @@ impl Session {
                 return (Some(message), veto);
             }
             let answer = match (&veto, message.notify.as_ref()) {
-                (None, Some(notify)) => handler.notify(notify.script(), pid_of(notify), fd).unwrap_or_else(|error| {
-                    veto = Some(error);
-                    Answer::default()
-                }),
+                (None, Some(notify)) => {
+                    handler.notify(notify.script(), pid_of(notify), fd).unwrap_or_else(|error| {
+                        veto = Some(error);
+                        Answer::default()
+                    })
+                }
                 _ => Answer::default(),
             };
             if let Err(error) = self.send(&answer_request(&answer)) {
@@ -290,7 +284,10 @@ impl Session {
             if let Some(token) = &token {
                 fds.push(PollFd::new(token, PollFlags::IN));
             }
-            let limit = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(left.subsec_nanos()) };
+            let limit = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
             match poll(&mut fds, Some(&limit)) {
                 Ok(0) => {
                     handler.tick();
@@ -310,14 +307,18 @@ impl Session {
     /// The next message with the descriptor that came along; `None` at the end of the socket.
     fn receive(&self) -> Result<Option<(Criu_resp, Option<OwnedFd>)>> {
         let lost = |source: rustix::io::Errno| Error::call("receive from criu", &self.program, source);
-        let size = match rustix::net::recv(&self.socket, &mut [0u8; 0][..], RecvFlags::PEEK | RecvFlags::TRUNC) {
-            Ok((_, size)) => size,
-            // CRIU died without reading what we sent.
-            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-            Err(source) => return Err(lost(source)),
-        };
+        let size =
+            match rustix::net::recv(&self.socket, &mut [0u8; 0][..], RecvFlags::PEEK | RecvFlags::TRUNC) {
+                Ok((_, size)) => size,
+                // CRIU died without reading what we sent.
+                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                Err(source) => return Err(lost(source)),
+            };
         if size > REPLY_LIMIT {
-            return Err(Error::NotCriu { path: self.program.clone(), detail: format!("a message of {size} bytes") });
+            return Err(Error::NotCriu {
+                path: self.program.clone(),
+                detail: format!("a message of {size} bytes"),
+            });
         }
         let mut bytes = vec![0u8; size.max(1)];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -353,7 +354,10 @@ impl Session {
                 Ok(Some(status)) => return Ok(status),
                 Ok(None) if Instant::now() >= deadline => {
                     let _ = self.child.kill();
-                    return self.child.wait().map_err(|source| Error::call("wait for criu", &self.program, source));
+                    return self
+                        .child
+                        .wait()
+                        .map_err(|source| Error::call("wait for criu", &self.program, source));
                 }
                 Ok(None) => {
                     std::thread::sleep(pause);

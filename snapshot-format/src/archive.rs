@@ -101,9 +101,14 @@ impl Archive {
             by_name,
         };
         let text = archive.read(&MemberName::new(HEAD_NAME)?)?;
-        archive.head = serde_json::from_slice(&text).map_err(|error| archive.damaged(0, Part::Head, error.to_string()))?;
+        archive.head = serde_json::from_slice(&text)
+            .map_err(|error| archive.damaged(0, Part::Head, error.to_string()))?;
         if archive.head.snapshot != archive.manifest.snapshot {
-            return Err(archive.damaged(0, Part::Head, "it is of another snapshot than the manifest".to_owned()));
+            return Err(archive.damaged(
+                0,
+                Part::Head,
+                "it is of another snapshot than the manifest".to_owned(),
+            ));
         }
         Ok(archive)
     }
@@ -146,7 +151,10 @@ impl Archive {
     pub fn read(&self, name: &MemberName) -> Result<Vec<u8>> {
         let member = self.member(name)?;
         if member.size > limits::WHOLE_MEMBER {
-            return Err(Error::Limit { what: "the size of a member read as a whole", limit: limits::WHOLE_MEMBER });
+            return Err(Error::Limit {
+                what: "the size of a member read as a whole",
+                limit: limits::WHOLE_MEMBER,
+            });
         }
         let mut bytes = Vec::new();
         let mut reader = FrameReader::new(self)?;
@@ -251,8 +259,8 @@ pub(crate) struct FrameReader<'a> {
 
 impl<'a> FrameReader<'a> {
     pub(crate) fn new(archive: &'a Archive) -> Result<Self> {
-        let decompressor =
-            zstd::bulk::Decompressor::new().map_err(|source| Error::io("decompress", &archive.path, source))?;
+        let decompressor = zstd::bulk::Decompressor::new()
+            .map_err(|source| Error::io("decompress", &archive.path, source))?;
         Ok(Self { archive, decompressor, packed: Vec::new(), plain: Vec::new() })
     }
 
@@ -261,7 +269,11 @@ impl<'a> FrameReader<'a> {
         let archive = self.archive;
         let entry = archive.entries[number];
         let wrong = |what: String| {
-            archive.damaged(entry.offset, Part::Frame { number: number as u64, member: archive.owner_of(number) }, what)
+            archive.damaged(
+                entry.offset,
+                Part::Frame { number: number as u64, member: archive.owner_of(number) },
+                what,
+            )
         };
         self.packed.resize(entry.packed as usize, 0);
         archive
@@ -312,7 +324,11 @@ impl Opener<'_> {
         match start.as_slice() {
             [0x28, 0xb5, 0x2f, 0xfd] => Ok(()),
             [0x1f, 0x8b, ..] => self.not_ours("it is a gzip file"),
-            _ if self.ends_as_ours(length) => self.damaged(0, Part::Frame { number: 0, member: Some(HEAD_NAME.to_owned()) }, "it does not begin with a zstd frame"),
+            _ if self.ends_as_ours(length) => self.damaged(
+                0,
+                Part::Frame { number: 0, member: Some(HEAD_NAME.to_owned()) },
+                "it does not begin with a zstd frame",
+            ),
             _ => self.not_ours("it is no zstd file"),
         }
     }
@@ -329,8 +345,14 @@ impl Opener<'_> {
         let footer = self.bytes(length - 9, 9)?;
         if footer[5..] != SEEKABLE_MAGIC.to_le_bytes() {
             return match self.looks_like_ours(length) {
-                true => self.damaged(length, Part::End, "the seek table is missing: the file is cut, or was added to"),
-                false => self.not_ours("it is a zstd file without floe's seek table (podman's archives are read by floe import)"),
+                true => self.damaged(
+                    length,
+                    Part::End,
+                    "the seek table is missing: the file is cut, or was added to",
+                ),
+                false => self.not_ours(
+                    "it is a zstd file without floe's seek table (podman's archives are read by floe import)",
+                ),
             };
         }
         let frames = u64::from(u32::from_le_bytes([footer[0], footer[1], footer[2], footer[3]]));
@@ -374,12 +396,23 @@ impl Opener<'_> {
             word.copy_from_slice(&body[44 + at * 32..76 + at * 32]);
             word
         };
-        Ok(Seal { first: number(0), offset: number(1), frames: number(2), plain: number(3), manifest: digest(0), table: digest(1), at })
+        Ok(Seal {
+            first: number(0),
+            offset: number(1),
+            frames: number(2),
+            plain: number(3),
+            manifest: digest(0),
+            table: digest(1),
+            at,
+        })
     }
 
     fn table(&self, at: u64, length: u64, frames: u64, seal: &Seal) -> Result<Vec<(u32, u32)>> {
         let bytes = self.bytes(at, length - at)?;
-        if *blake3::hash(&bytes).as_bytes() != seal.table || frames != seal.frames || bytes[..4] != TABLE_MAGIC.to_le_bytes() {
+        if *blake3::hash(&bytes).as_bytes() != seal.table
+            || frames != seal.frames
+            || bytes[..4] != TABLE_MAGIC.to_le_bytes()
+        {
             return self.damaged(at, Part::Table, "it is not what was written");
         }
         let word = |raw: &[u8]| u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]);
@@ -414,9 +447,11 @@ impl Opener<'_> {
             None => return self.damaged(seal.offset, Part::Manifest, "its tar header is wrong"),
         };
         match serde_json::from_slice::<Manifest>(text) {
-            Ok(manifest) if manifest.format > FORMAT_VERSION => {
-                Err(Error::TooNew { path: self.path.to_owned(), found: manifest.format, known: FORMAT_VERSION })
-            }
+            Ok(manifest) if manifest.format > FORMAT_VERSION => Err(Error::TooNew {
+                path: self.path.to_owned(),
+                found: manifest.format,
+                known: FORMAT_VERSION,
+            }),
             Ok(manifest) => Ok(manifest),
             Err(error) => self.damaged(seal.offset, Part::Manifest, error.to_string()),
         }
@@ -427,14 +462,22 @@ impl Opener<'_> {
         let blocks = index.frames.div_ceil(index::BLOCK as u64);
         let parts = index.parts.len() as u64;
         if index.block != index::BLOCK as u64 || parts != blocks + 1 || index.frames + parts != seal.first {
-            return self.damaged(seal.offset, Part::Manifest, "what it says of the index does not fit the table");
+            return self.damaged(
+                seal.offset,
+                Part::Manifest,
+                "what it says of the index does not fit the table",
+            );
         }
         let mut entries = Vec::new();
         let mut at = (0, 0);
         for (number, part) in index.parts.iter().enumerate() {
             let packed = self.bytes(part.offset, u64::from(part.packed))?;
             if *blake3::hash(&packed).to_hex() != *part.digest {
-                return self.damaged(part.offset, Part::Index, "its digest is another than the manifest says");
+                return self.damaged(
+                    part.offset,
+                    Part::Index,
+                    "its digest is another than the manifest says",
+                );
             }
             if part.plain as usize > limits::FRAME {
                 return self.damaged(part.offset, Part::Index, "a part of it is too large");
@@ -455,7 +498,10 @@ impl Opener<'_> {
                 }
             }
         }
-        let agrees = entries.iter().map(|entry| (entry.packed, entry.plain)).eq(sizes.iter().take(entries.len()).copied());
+        let agrees = entries
+            .iter()
+            .map(|entry| (entry.packed, entry.plain))
+            .eq(sizes.iter().take(entries.len()).copied());
         if !agrees || index.parts.first().is_none_or(|part| part.offset != at.0) {
             return self.damaged(seal.offset, Part::Index, "it does not fit the seek table");
         }
@@ -477,7 +523,11 @@ impl Opener<'_> {
             let of_index = member.name.as_str() == crate::INDEX_NAME;
             let fits = next.is_some_and(|next| member.offset >= end && (of_index || next <= total));
             if !fits || names.insert(member.name.clone(), number).is_some() {
-                return self.damaged(0, Part::Manifest, format!("member {} lies where it cannot", member.name));
+                return self.damaged(
+                    0,
+                    Part::Manifest,
+                    format!("member {} lies where it cannot", member.name),
+                );
             }
             end = next.unwrap_or(end);
         }

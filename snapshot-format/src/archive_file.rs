@@ -82,7 +82,9 @@ impl ArchiveFile {
         let file = place.file().try_clone().map_err(|source| Error::io("duplicate", path, source))?;
         let WriterOptions { level, workers, spool_budget, frame_size } = options;
         if frame_size == 0 || frame_size % 4096 != 0 || frame_size > limits::FRAME {
-            return Err(Error::Misuse { what: "use a frame size that is no multiple of 4096 within the limit" });
+            return Err(Error::Misuse {
+                what: "use a frame size that is no multiple of 4096 within the limit",
+            });
         }
         let pipeline = Pipeline::start(file, path, level, workers, spool_budget, frame_size)?;
         let mut archive = Self {
@@ -128,7 +130,14 @@ impl ArchiveFile {
         self.small(&zeros[..tarball::padding(size)])
     }
 
-    fn enter(&mut self, name: &MemberName, kind: MemberKind, mode: u32, size: u64, digest: String) -> Result<()> {
+    fn enter(
+        &mut self,
+        name: &MemberName,
+        kind: MemberKind,
+        mode: u32,
+        size: u64,
+        digest: String,
+    ) -> Result<()> {
         if self.open.is_some() {
             return Err(Error::Misuse { what: "begin a member while another is open" });
         }
@@ -202,7 +211,8 @@ impl Sink for ArchiveFile {
         let placeholder = raw512(&tarball::header(name, MemberKind::File, mode, 0)?);
         let header = self.pipeline.push_frame(placeholder.to_vec(), 512)?;
         self.plain_at += BLOCK;
-        self.open = Some(Growing { member: self.members.len() - 1, header, first: header + 1, last: header + 1 });
+        self.open =
+            Some(Growing { member: self.members.len() - 1, header, first: header + 1, last: header + 1 });
         Ok(())
     }
 
@@ -272,7 +282,8 @@ struct Tail<'a> {
 impl<'a> Tail<'a> {
     fn new(place: &'a Unnamed, entries: &[Entry], level: i32, plain_at: u64) -> Result<Self> {
         let offset = entries.last().map_or(0, |last| last.offset + u64::from(last.packed));
-        let compressor = compressor(level).map_err(|source| Error::io("compress for", place.target(), source))?;
+        let compressor =
+            compressor(level).map_err(|source| Error::io("compress for", place.target(), source))?;
         let sizes = entries.iter().map(|entry| (entry.packed, entry.plain)).collect();
         Ok(Self { place, compressor, offset, plain_at, sizes })
     }
@@ -337,7 +348,8 @@ impl<'a> Tail<'a> {
     fn seal(&mut self, manifest: &Manifest) -> Result<Sealed> {
         let text = json(manifest, self.place.target())?;
         let size = text.len() as u64;
-        let mut plain = tarball::header(&MemberName::new(MANIFEST_NAME)?, MemberKind::File, 0o600, size)?.to_vec();
+        let mut plain =
+            tarball::header(&MemberName::new(MANIFEST_NAME)?, MemberKind::File, 0o600, size)?.to_vec();
         plain.extend_from_slice(&text);
         // The member's padding, and the two zero blocks that end a tar.
         plain.resize(plain.len() + tarball::padding(size) + 2 * BLOCK as usize, 0);
@@ -374,7 +386,8 @@ impl<'a> Tail<'a> {
 }
 
 fn json(value: &impl serde::Serialize, path: &Path) -> Result<Vec<u8>> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|source| Error::io("encode for", path, source.into()))?;
+    let mut text =
+        serde_json::to_vec_pretty(value).map_err(|source| Error::io("encode for", path, source.into()))?;
     text.push(b'\n');
     Ok(text)
 }

@@ -140,7 +140,9 @@ pub enum Error {
 
 fn hint_for(source: &std::io::Error) -> &'static str {
     match source.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "; free space or write elsewhere",
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "; free space or write elsewhere"
+        }
         std::io::ErrorKind::NotFound => "; check the path",
         _ => "",
     }

@@ -77,7 +77,19 @@ mod tests {
 
     #[test]
     fn a_name_cannot_lead_out() {
-        for bad in ["", "/etc/passwd", "../x", "a/../b", "a//b", "./a", "a/", "a\nb", "a\\b", &"x/".repeat(20), &"n".repeat(256)] {
+        for bad in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../b",
+            "a//b",
+            "./a",
+            "a/",
+            "a\nb",
+            "a\\b",
+            &"x/".repeat(20),
+            &"n".repeat(256),
+        ] {
             assert!(MemberName::new(bad).is_err(), "{bad:?}");
         }
         for good in ["floe.json", "checkpoint/pages-1.img", "a b", "é", "..a"] {

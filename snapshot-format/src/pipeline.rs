@@ -101,7 +101,10 @@ pub(crate) struct Pipeline {
 
 impl std::fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pipeline").field("path", &self.path).field("budget", &self.budget).finish_non_exhaustive()
+        f.debug_struct("Pipeline")
+            .field("path", &self.path)
+            .field("budget", &self.budget)
+            .finish_non_exhaustive()
     }
 }
 
@@ -114,7 +117,14 @@ pub(crate) struct Written {
 
 impl Pipeline {
     /// Starts `workers` compressors and a writer that appends to `file`.
-    pub(crate) fn start(file: File, path: &Path, level: i32, workers: usize, budget: u64, frame_size: usize) -> Result<Self> {
+    pub(crate) fn start(
+        file: File,
+        path: &Path,
+        level: i32,
+        workers: usize,
+        budget: u64,
+        frame_size: usize,
+    ) -> Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
@@ -179,7 +189,9 @@ impl Pipeline {
     }
 
     fn error(&self, failed: &Failed) -> Error {
-        let source = failed.code.map_or_else(|| std::io::Error::other(failed.text.clone()), std::io::Error::from_raw_os_error);
+        let source = failed
+            .code
+            .map_or_else(|| std::io::Error::other(failed.text.clone()), std::io::Error::from_raw_os_error);
         Error::io(failed.call, &self.path, source)
     }
 
@@ -259,7 +271,11 @@ fn next_job(shared: &Shared) -> Option<(Job, Vec<u8>)> {
 
 type Done = (Packed, Option<Vec<u8>>);
 
-fn pack(compressor: &mut zstd::bulk::Compressor<'_>, content: Content, mut out: Vec<u8>) -> std::io::Result<(Packed, Option<Vec<u8>>)> {
+fn pack(
+    compressor: &mut zstd::bulk::Compressor<'_>,
+    content: Content,
+    mut out: Vec<u8>,
+) -> std::io::Result<(Packed, Option<Vec<u8>>)> {
     let done: Done = match content {
         Content::Plain(mut plain) => {
             out.clear();
@@ -269,7 +285,9 @@ fn pack(compressor: &mut zstd::bulk::Compressor<'_>, content: Content, mut out: 
             plain.clear();
             (Packed { digest: *blake3::hash(&out).as_bytes(), bytes: out, plain: size }, Some(plain))
         }
-        Content::Frame(bytes, plain) => (Packed { digest: *blake3::hash(&bytes).as_bytes(), bytes, plain }, None),
+        Content::Frame(bytes, plain) => {
+            (Packed { digest: *blake3::hash(&bytes).as_bytes(), bytes, plain }, None)
+        }
     };
     Ok(done)
 }

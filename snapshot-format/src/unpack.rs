@@ -35,7 +35,8 @@ impl Archive {
         let mut files: Vec<(File, String)> = Vec::new();
         let mut pieces: HashMap<usize, Vec<Piece>> = HashMap::new();
         for member in self.members().iter().filter(|member| member.kind == MemberKind::File && want(member)) {
-            let file = place(member).map_err(|source| Error::io("create", member.name.as_str().as_ref(), source))?;
+            let file =
+                place(member).map_err(|source| Error::io("create", member.name.as_str().as_ref(), source))?;
             for number in self.frames_of(member) {
                 let (from, to) = self.overlap(number, member);
                 let at = (self.start(number) + from as u64).saturating_sub(member.offset);
@@ -63,7 +64,9 @@ impl Archive {
         let frames: Vec<usize> = (0..self.frame_count()).collect();
         self.each_frame(&frames, progress, &|_, _| Ok(()))?;
         self.check_headers()?;
-        for member in self.members().iter().filter(|member| member.kind == MemberKind::File && !member.of_frames) {
+        for member in
+            self.members().iter().filter(|member| member.kind == MemberKind::File && !member.of_frames)
+        {
             if member.name.as_str() != crate::INDEX_NAME {
                 self.read(&member.name)?;
             }
@@ -85,7 +88,11 @@ impl Archive {
             self.read_at(&place, 0, &mut header)?;
             if header != expected {
                 let part = Part::Member(member.name.to_string());
-                return Err(self.damaged(0, part, "its tar header is another than the manifest says".to_owned()));
+                return Err(self.damaged(
+                    0,
+                    part,
+                    "its tar header is another than the manifest says".to_owned(),
+                ));
             }
         }
         Ok(())

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use floe_snapshot_format::{
-    Archive, ArchiveFile, Error, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Tool, Unheard, WriterOptions,
+    Archive, ArchiveFile, Error, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Tool, Unheard,
+    WriterOptions,
 };
 
 fn name(text: &str) -> MemberName {
@@ -25,7 +26,13 @@ fn head() -> Head {
 
 fn manifest() -> Manifest {
     let head = head();
-    Manifest { format: head.format, snapshot: head.snapshot, created: head.created, tool: head.tool, ..Manifest::default() }
+    Manifest {
+        format: head.format,
+        snapshot: head.snapshot,
+        created: head.created,
+        tool: head.tool,
+        ..Manifest::default()
+    }
 }
 
 /// Numbers that look random and are the same each time.
@@ -187,7 +194,8 @@ fn damage_is_told_with_its_place() {
     let place = place();
     write(&place.path, &pages(4, 1), small_frames());
     let mut bytes = std::fs::read(&place.path).unwrap();
-    let mid = bytes.windows(4).enumerate().filter(|(_, four)| *four == [0x28, 0xb5, 0x2f, 0xfd]).nth(3).unwrap().0;
+    let mid =
+        bytes.windows(4).enumerate().filter(|(_, four)| *four == [0x28, 0xb5, 0x2f, 0xfd]).nth(3).unwrap().0;
     bytes[mid + 20] ^= 0x10;
     std::fs::write(&place.path, &bytes).unwrap();
     let error = check(&place.path).unwrap_err().to_string();
@@ -214,7 +222,8 @@ fn other_files_are_told_apart() {
 
 fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("{program} is needed ({error}): scripts/setup installs it"));
+    let output =
+        output.unwrap_or_else(|error| panic!("{program} is needed ({error}): scripts/setup installs it"));
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -264,7 +273,8 @@ fn the_golden_archive_of_format_1_is_read() {
     archive.verify(&Unheard).unwrap();
     assert_eq!(archive.read(&name("checkpoint/pages-1.img")).unwrap(), pages(6, 11));
     assert_eq!(archive.manifest().snapshot, head().snapshot);
-    let mut decoder = zeekstd::DecodeOptions::new(std::fs::File::open(&path).unwrap()).into_decoder().unwrap();
+    let mut decoder =
+        zeekstd::DecodeOptions::new(std::fs::File::open(&path).unwrap()).into_decoder().unwrap();
     let mut plain = Vec::new();
     std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
     assert_eq!(plain.len() % 512, 0);
@@ -274,7 +284,8 @@ fn the_golden_archive_of_format_1_is_read() {
 #[test]
 #[ignore = "long: writes the golden archive of the present format, for a new format version only"]
 fn write_the_golden_archive() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/format-{FORMAT_VERSION}.tar.zst"));
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/format-{FORMAT_VERSION}.tar.zst"));
     assert!(!path.exists(), "a golden archive is never replaced");
     write(&path, &pages(6, 11), small_frames());
 }
@@ -313,8 +324,12 @@ fn a_full_disk_is_an_error_with_the_file_and_leaves_nothing() {
     }
     let place = place();
     let me = std::env::current_exe().unwrap();
-    let script = format!("trap '' XFSZ; ulimit -f 64; exec '{}' --exact a_full_disk_is_an_error_with_the_file_and_leaves_nothing", me.display());
-    let status = Command::new("bash").args(["-c", &script]).env("FLOE_TEST_FULL", &place.path).status().unwrap();
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 64; exec '{}' --exact a_full_disk_is_an_error_with_the_file_and_leaves_nothing",
+        me.display()
+    );
+    let status =
+        Command::new("bash").args(["-c", &script]).env("FLOE_TEST_FULL", &place.path).status().unwrap();
     assert!(status.success());
     assert_eq!(std::fs::read_dir(place.path.parent().unwrap()).unwrap().count(), 0);
 }

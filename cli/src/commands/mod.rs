@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
+use floe_criu_bridge::record::Records;
 use floe_runtime::{Container, ContainerId, Store};
 
 use crate::args::{Cli, Globals};
@@ -70,6 +71,7 @@ pub enum Verb {
 /// Does what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let globals = &cli.globals;
+    Records::of(&globals.root).sweep();
     match cli.verb {
         Verb::Create(arguments) => create::run(globals, arguments),
         Verb::Start(arguments) => start::run(globals, &arguments),
@@ -108,7 +110,9 @@ fn say(text: &str) -> anyhow::Result<()> {
 fn archive_path(place: &str) -> anyhow::Result<PathBuf> {
     let other = ["dir:", "oci:", "oci://", "repo:", "ssh://", "tls://", "tcp://"];
     if place == "-" || other.iter().any(|kind| place.starts_with(kind)) {
-        anyhow::bail!("{place}: this floe keeps snapshots in archive files only; name a path such as web.tar.zst");
+        anyhow::bail!(
+            "{place}: this floe keeps snapshots in archive files only; name a path such as web.tar.zst"
+        );
     }
     Ok(Path::new(place).to_owned())
 }
@@ -125,5 +129,9 @@ fn size(bytes: u64) -> String {
 
 /// A time as people read it.
 fn time(micros: u64) -> String {
-    if micros < 1_000_000 { format!("{:.1} ms", micros as f64 / 1e3) } else { format!("{:.2} s", micros as f64 / 1e6) }
+    if micros < 1_000_000 {
+        format!("{:.1} ms", micros as f64 / 1e3)
+    } else {
+        format!("{:.2} s", micros as f64 / 1e6)
+    }
 }

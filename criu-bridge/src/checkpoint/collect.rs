@@ -99,7 +99,8 @@ fn blockers(pids: &[i32], connections: &[tasks::Connection], options: &Options) 
 /// CRIU works through ptrace(2), and a task has one tracer.
 fn traced(pid: i32) -> Option<Blocker> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim().parse::<i32>().ok()?;
+    let tracer =
+        status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim().parse::<i32>().ok()?;
     (tracer != 0).then(|| Blocker {
         pid: Some(pid),
         process: Task::look(pid).name,
@@ -111,7 +112,8 @@ fn traced(pid: i32) -> Option<Blocker> {
 
 fn uring(pid: i32) -> Vec<Blocker> {
     let all = tasks::descriptors(pid).unwrap_or_default();
-    let rings = all.into_iter().filter(|descriptor| descriptor.target.to_string_lossy() == "anon_inode:[io_uring]");
+    let rings =
+        all.into_iter().filter(|descriptor| descriptor.target.to_string_lossy() == "anon_inode:[io_uring]");
     rings
         .map(|descriptor| Blocker {
             pid: Some(pid),

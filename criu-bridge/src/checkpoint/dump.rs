@@ -109,12 +109,19 @@ impl<'a> Dump<'a> {
         if !received.complete {
             return Err(Error::PageStream { at: received.bytes, detail: "criu did not close it".to_owned() });
         }
-        let contents = Contents { plan: self.plan, host_files: &self.host_files, received: &received, frozen: self.frozen };
+        let contents = Contents {
+            plan: self.plan,
+            host_files: &self.host_files,
+            received: &received,
+            frozen: self.frozen,
+        };
         let complete = self.seal.write(archive, &contents)?;
         // Once the file has its name it must be good for a restore, even if floe dies with the next instruction.
         let record = self.record();
         if let Err(error) = self.records.keep(&record) {
-            self.progress.warn(&format!("this host's record of the snapshot could not be kept ({error}); restore it with --bundle"));
+            self.progress.warn(&format!(
+                "this host's record of the snapshot could not be kept ({error}); restore it with --bundle"
+            ));
         }
         if !self.leave_running {
             self.container.mark_checkpointed(true)?;

@@ -87,7 +87,12 @@ pub struct Tools<'a> {
 /// # Errors
 /// Any of [`Error`]. [`Error::SetRunningAgain`] around it says that the container had been frozen meanwhile; without
 /// it nothing was changed.
-pub fn checkpoint(container: &mut Container, path: &Path, options: &Options, tools: Tools<'_>) -> Result<Report> {
+pub fn checkpoint(
+    container: &mut Container,
+    path: &Path,
+    options: &Options,
+    tools: Tools<'_>,
+) -> Result<Report> {
     let began = Instant::now();
     tools.progress.phase(Phase::Collect);
     if !nix::unistd::geteuid().is_root() {
@@ -107,7 +112,9 @@ pub fn checkpoint(container: &mut Container, path: &Path, options: &Options, too
     let journal = container.begin_journal(Verb::Checkpoint)?;
     let plan = collect(container, options)?;
     remove_leftovers(&plan, was_paused, tools.progress);
+    let watch = tools.records.watch()?;
     let result = run(container, &plan, path, options, tools);
+    watch.end();
     let result = match result {
         Ok(done) => Ok(done),
         Err(error) => Err(restore_state(container, was_paused, error, tools.progress)),
@@ -137,11 +144,18 @@ struct Done {
     frozen: Duration,
 }
 
-fn run(container: &mut Container, plan: &Plan, path: &Path, options: &Options, tools: Tools<'_>) -> Result<Done> {
+fn run(
+    container: &mut Container,
+    plan: &Plan,
+    path: &Path,
+    options: &Options,
+    tools: Tools<'_>,
+) -> Result<Done> {
     let scratch = Scratch::new()?;
     let mut seal = Seal::new(container, tools.criu, &scratch, options)?;
     let archive = seal.begin(path, options)?;
-    let (ours, theirs) = UnixStream::pair().map_err(|source| Error::call("socketpair", "for pages", source))?;
+    let (ours, theirs) =
+        UnixStream::pair().map_err(|source| Error::call("socketpair", "for pages", source))?;
     widen(&theirs);
     let receiver = PageReceiver::start(ours, tools.criu.version().page_wire(), archive)?;
     let (session, numbers) = Session::spawn(tools.criu.path(), vec![OwnedFd::from(theirs)])?;
@@ -149,7 +163,6 @@ fn run(container: &mut Container, plan: &Plan, path: &Path, options: &Options, t
     let request = request::dump(plan, options, request::Numbers { scratch: own_number(&scratch), pages });
     let mut dump = Dump::new(container, plan, seal, tools, options.leave_running, receiver);
     let outcome = session.call(&request, &mut dump, tools.cancel, options.timeout)?;
-    outcome.clean_up();
     if !outcome.succeeded() {
         return Err(failed(dump, outcome, &scratch));
     }
@@ -165,7 +178,12 @@ fn run(container: &mut Container, plan: &Plan, path: &Path, options: &Options, t
             detail: "it said that it had dumped, and never asked at post-dump".to_owned(),
         });
     };
-    Ok(Done { snapshot: dump.snapshot().to_owned(), page_bytes: dump.page_bytes, frozen: dump.frozen, sealed })
+    Ok(Done {
+        snapshot: dump.snapshot().to_owned(),
+        page_bytes: dump.page_bytes,
+        frozen: dump.frozen,
+        sealed,
+    })
 }
 
 /// CRIU's pipes hold a megabyte; a socket that takes less than that at once makes it wait for the reader.
@@ -188,7 +206,8 @@ fn failed(mut dump: Dump<'_>, outcome: Outcome, scratch: &Scratch) -> Error {
         Some(error @ Error::Snapshot(_)) if !cut => error,
         _ => {
             let log = scratch.read_text(request::LOG);
-            let errno = outcome.reply.as_ref().filter(|reply| reply.has_cr_errno()).map(|reply| reply.cr_errno());
+            let errno =
+                outcome.reply.as_ref().filter(|reply| reply.has_cr_errno()).map(|reply| reply.cr_errno());
             let message = match (&outcome.reply, outcome.status.code()) {
                 (Some(reply), _) => reply.cr_errmsg().to_owned(),
                 (None, _) => String::new(),
@@ -206,7 +225,8 @@ pub(crate) fn died(status: &std::process::ExitStatus, reason: &str) -> String {
     use std::os::unix::process::ExitStatusExt;
     match status.signal() {
         Some(signal) => {
-            let name = nix::sys::signal::Signal::try_from(signal).map_or_else(|_| signal.to_string(), |s| s.to_string());
+            let name = nix::sys::signal::Signal::try_from(signal)
+                .map_or_else(|_| signal.to_string(), |s| s.to_string());
             format!("criu was killed by {name}")
         }
         None => reason.to_owned(),
@@ -217,7 +237,11 @@ pub(crate) fn died(status: &std::process::ExitStatus, reason: &str) -> String {
 fn restore_state(container: &Container, was_paused: bool, error: Error, progress: &dyn Progress) -> Error {
     let frozen_before = matches!(
         error.innermost(),
-        Error::Criu(_) | Error::Interrupted { .. } | Error::TimedOut { .. } | Error::PageStream { .. } | Error::Snapshot(_)
+        Error::Criu(_)
+            | Error::Interrupted { .. }
+            | Error::TimedOut { .. }
+            | Error::PageStream { .. }
+            | Error::Snapshot(_)
     );
     let cgroup = container.cgroup();
     let back = match (was_paused, cgroup.is_frozen()) {
@@ -227,7 +251,10 @@ fn restore_state(container: &Container, was_paused: bool, error: Error, progress
         _ => Ok(()),
     };
     if let Err(failure) = back {
-        progress.warn(&format!("the container could not be set going again: {failure}; try `floe resume {}`", container.id()));
+        progress.warn(&format!(
+            "the container could not be set going again: {failure}; try `floe resume {}`",
+            container.id()
+        ));
         return error;
     }
     if container.init_pid().is_none() {

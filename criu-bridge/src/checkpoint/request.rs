@@ -4,7 +4,8 @@ use std::os::fd::RawFd;
 
 use protobuf::MessageField;
 use rust_criu::rust_criu_protobuf::rpc::{
-    Criu_cg_mode, Criu_network_lock_method, Criu_opts, Criu_page_server_info, Criu_req, Criu_req_type, Ext_mount_map,
+    Criu_cg_mode, Criu_network_lock_method, Criu_opts, Criu_page_server_info, Criu_req, Criu_req_type,
+    Ext_mount_map,
 };
 
 use super::collect::Plan;

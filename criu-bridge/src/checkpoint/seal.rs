@@ -8,7 +8,10 @@ use std::time::{Duration, SystemTime};
 use floe_runtime::Container;
 use floe_runtime::cgroup::CgroupVersion;
 use floe_snapshot_format::criu::{pagemap, stats, tasks};
-use floe_snapshot_format::{ArchiveFile, Complete, Cpu, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Stats, Task, Tool, WriterOptions};
+use floe_snapshot_format::{
+    ArchiveFile, Complete, Cpu, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Stats, Task, Tool,
+    WriterOptions,
+};
 use serde_json::{Value, json};
 
 use super::collect::Plan;
@@ -53,7 +56,12 @@ pub(crate) struct Seal<'a> {
 }
 
 impl<'a> Seal<'a> {
-    pub(crate) fn new(container: &Container, criu: &Criu, scratch: &'a Scratch, options: &Options) -> Result<Self> {
+    pub(crate) fn new(
+        container: &Container,
+        criu: &Criu,
+        scratch: &'a Scratch,
+        options: &Options,
+    ) -> Result<Self> {
         let spec = container.spec_json()?;
         let manifest = Manifest {
             format: FORMAT_VERSION,
@@ -140,7 +148,8 @@ impl<'a> Seal<'a> {
         let mut manifest = self.manifest.clone();
         manifest.tasks = self.tasks(contents.received)?;
         manifest.stats = self.stats.clone();
-        let outside = serde_json::to_value(outside(contents)).map_err(|error| Error::call("encode", "the manifest", std::io::Error::from(error)))?;
+        let outside = serde_json::to_value(outside(contents))
+            .map_err(|error| Error::call("encode", "the manifest", std::io::Error::from(error)))?;
         manifest.extra.insert(OUTSIDE_KEY.to_owned(), outside);
         Ok(archive.complete(manifest)?)
     }
@@ -191,7 +200,8 @@ impl<'a> Seal<'a> {
     fn tasks(&self, received: &Received) -> Result<Vec<Task>> {
         let mut found = tasks::tree(&|name| self.scratch.read(name).ok())?;
         for task in &mut found {
-            let own = received.streams.iter().find(|stream| stream.kind == StreamKind::Task(u64::from(task.pid)));
+            let own =
+                received.streams.iter().find(|stream| stream.kind == StreamKind::Task(u64::from(task.pid)));
             if let Some(stream) = own {
                 task.bytes = stream.present * crate::pages::wire::PAGE_SIZE;
                 task.pages = Some(format!("checkpoint/pages-{}.img", stream.pages_id));
@@ -257,7 +267,8 @@ fn new_id() -> Result<String> {
 }
 
 fn kernel() -> String {
-    nix::sys::utsname::uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned())
+    nix::sys::utsname::uname()
+        .map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned())
 }
 
 /// The feature flags of this host's processor.
@@ -269,7 +280,9 @@ fn cpu() -> Cpu {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let value = |key: &str| {
         let line = text.lines().find(|line| line.starts_with(key));
-        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        line.and_then(|line| line.split_once(':'))
+            .map(|(_, value)| value.trim().to_owned())
+            .unwrap_or_default()
     };
     Cpu {
         architecture: std::env::consts::ARCH.to_owned(),
@@ -282,7 +295,8 @@ fn cpu() -> Cpu {
 fn default_budget() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok());
+    let kilobytes =
+        line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok());
     kilobytes.map_or(256 << 20, |kilobytes| kilobytes * 1024 / 2)
 }
 

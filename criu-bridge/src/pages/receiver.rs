@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use floe_snapshot_format::criu::pagemap::Run;
-use floe_snapshot_format::{MemberName, Sink};
 use super::wire::{self, Message, Owner, PAGE_SIZE, flags};
 use crate::error::{Error, Result};
 use crate::version::PageWire;
+use floe_snapshot_format::criu::pagemap::Run;
+use floe_snapshot_format::{MemberName, Sink};
 
 /// Most streams of one dump: a task or a shared memory segment each. Linux has at most 2^22 pids.
 const STREAM_LIMIT: usize = 1 << 22;
@@ -64,7 +64,14 @@ impl<S: Sink + Send + 'static> PageReceiver<S> {
     pub fn start(socket: UnixStream, wire: PageWire, sink: S) -> Result<Self> {
         let socket = Arc::new(socket);
         let count = Arc::new(AtomicU64::new(0));
-        let job = Job { socket: Arc::clone(&socket), wire, at: 0, count: Arc::clone(&count), received: Received::default(), frame: Vec::new() };
+        let job = Job {
+            socket: Arc::clone(&socket),
+            wire,
+            at: 0,
+            count: Arc::clone(&count),
+            received: Received::default(),
+            frame: Vec::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("page-receiver".to_owned())
             .spawn(move || job.run(sink))

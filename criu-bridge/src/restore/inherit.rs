@@ -51,7 +51,8 @@ impl Inherited {
         }
         let image = scratch.read("files.img")?;
         let changed = files::rewrite(&image, &mut |file| {
-            let own = self.positions.iter().find(|(key, _)| file.name.trim_start_matches('/') == key.as_str());
+            let own =
+                self.positions.iter().find(|(key, _)| file.name.trim_start_matches('/') == key.as_str());
             match own {
                 Some((_, position)) => Change::AnySize { position: position.unwrap_or(file.position) },
                 None => Change::Keep,
@@ -115,7 +116,10 @@ fn open(file: &OutsideFile, plan: &Plan, progress: &dyn Progress) -> Result<(Own
         return Ok((OwnedFd::from(opened), None));
     }
     if file.flags & libc::O_APPEND == 0 {
-        progress.warn(&format!("{} is not as it was at the checkpoint; the container goes on at its end", path.display()));
+        progress.warn(&format!(
+            "{} is not as it was at the checkpoint; the container goes on at its end",
+            path.display()
+        ));
     }
     Ok((OwnedFd::from(opened), Some(meta.len())))
 }
@@ -123,7 +127,13 @@ fn open(file: &OutsideFile, plan: &Plan, progress: &dyn Progress) -> Result<(Own
 /// The flags of open(2) that the file had, without those that would empty or make it.
 fn open_as(path: &Path, flags: i32, create: bool) -> std::io::Result<File> {
     let access = flags & libc::O_ACCMODE;
-    let keep = flags & (libc::O_APPEND | libc::O_NONBLOCK | libc::O_SYNC | libc::O_DSYNC | libc::O_DIRECT | libc::O_NOATIME);
+    let keep = flags
+        & (libc::O_APPEND
+            | libc::O_NONBLOCK
+            | libc::O_SYNC
+            | libc::O_DSYNC
+            | libc::O_DIRECT
+            | libc::O_NOATIME);
     OpenOptions::new()
         .read(access != libc::O_WRONLY)
         .write(access != libc::O_RDONLY || create)
@@ -136,7 +146,8 @@ fn open_as(path: &Path, flags: i32, create: bool) -> std::io::Result<File> {
 fn own_stream(file: &OutsideFile, progress: &dyn Progress) -> Result<(OwnedFd, Option<u64>)> {
     let unfit = || Error::Unfit {
         what: "it had a file of its host open, and this host has no record of which".to_owned(),
-        hint: "redirect floe's own output to the file, or restore it on the host that it comes from".to_owned(),
+        hint: "redirect floe's own output to the file, or restore it on the host that it comes from"
+            .to_owned(),
     };
     let number = usize::try_from(file.stdio.ok_or_else(unfit)?).unwrap_or(0);
     let own = File::from(stream(number)?);

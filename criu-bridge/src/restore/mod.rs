@@ -70,7 +70,13 @@ pub struct Report {
 ///
 /// # Errors
 /// Any of [`Error`]; nothing of the container is left then.
-pub fn restore(store: &Store, id: &ContainerId, path: &Path, options: Options, tools: Tools<'_>) -> Result<(Container, Report)> {
+pub fn restore(
+    store: &Store,
+    id: &ContainerId,
+    path: &Path,
+    options: Options,
+    tools: Tools<'_>,
+) -> Result<(Container, Report)> {
     let began = Instant::now();
     tools.progress.phase(Phase::Unpack);
     if !nix::unistd::geteuid().is_root() {
@@ -87,8 +93,11 @@ pub fn restore(store: &Store, id: &ContainerId, path: &Path, options: Options, t
     let inherited = Inherited::collect(&plan, tools.progress)?;
     inherited.adapt(&plan, &scratch)?;
 
-    let (container, pid) = run(reservation, &plan, &root, inherited, &scratch, &options, tools)?;
+    let watch = tools.records.watch()?;
+    let result = run(reservation, &plan, &root, inherited, &scratch, &options, tools);
     drop(root);
+    watch.end();
+    let (container, pid) = result?;
     if plan.paused {
         container.pause()?;
     }
@@ -105,7 +114,9 @@ pub fn restore(store: &Store, id: &ContainerId, path: &Path, options: Options, t
 /// Every image into a tmpfs, each byte verified before it is written.
 fn unpack(archive: &Archive, tools: Tools<'_>) -> Result<Scratch> {
     let scratch = Scratch::new()?;
-    let image = |member: &Member| member.name.as_str().strip_prefix("checkpoint/").is_some_and(|name| !name.contains('/'));
+    let image = |member: &Member| {
+        member.name.as_str().strip_prefix("checkpoint/").is_some_and(|name| !name.contains('/'))
+    };
     let mut place = |member: &Member| {
         let name = member.name.as_str().trim_start_matches("checkpoint/");
         scratch.create(name).map_err(std::io::Error::other)
@@ -161,11 +172,15 @@ fn run(
             return Err(error);
         }
     };
-    let replied = outcome.reply.as_ref().and_then(|reply| reply.restore.as_ref()).map(|restore| restore.pid()).filter(|pid| *pid > 0);
+    let replied = outcome
+        .reply
+        .as_ref()
+        .and_then(|reply| reply.restore.as_ref())
+        .map(|restore| restore.pid())
+        .filter(|pid| *pid > 0);
     let (Some(pid), true) = (handler.pid.or(replied), outcome.succeeded()) else {
         let phase = handler.phase;
         handler.give_up(replied);
-        outcome.clean_up();
         return Err(explain(outcome, phase, scratch));
     };
     let container = handler.reservation.keep()?;

@@ -47,12 +47,21 @@ impl Plan {
     pub(crate) fn make(archive: &Archive, bundle: Option<&Path>, tools: Tools<'_>) -> Result<Self> {
         let manifest = archive.manifest();
         let part = |key: &str| manifest.extra.get(key).cloned().unwrap_or_default();
-        let unfit = |what: String| Error::Unfit { what, hint: "restore it with the floe that wrote it, or a newer one".to_owned() };
-        let outside: Outside = serde_json::from_value(part(OUTSIDE_KEY)).map_err(|error| unfit(format!("what it had outside is not understood ({error})")))?;
-        let choices = serde_json::from_value(part(CHOICES_KEY)).map_err(|error| unfit(format!("how it was made is not understood ({error})")))?;
+        let unfit = |what: String| Error::Unfit {
+            what,
+            hint: "restore it with the floe that wrote it, or a newer one".to_owned(),
+        };
+        let outside: Outside = serde_json::from_value(part(OUTSIDE_KEY))
+            .map_err(|error| unfit(format!("what it had outside is not understood ({error})")))?;
+        let choices = serde_json::from_value(part(CHOICES_KEY))
+            .map_err(|error| unfit(format!("how it was made is not understood ({error})")))?;
         if manifest.cpu.architecture != std::env::consts::ARCH {
             return Err(Error::Unfit {
-                what: format!("it was made on {} and this is {}", manifest.cpu.architecture, std::env::consts::ARCH),
+                what: format!(
+                    "it was made on {} and this is {}",
+                    manifest.cpu.architecture,
+                    std::env::consts::ARCH
+                ),
                 hint: "restore it on a machine of its kind".to_owned(),
             });
         }
@@ -64,10 +73,14 @@ impl Plan {
             what: "this host has no record of it, so it does not know the bundle".to_owned(),
             hint: "name the bundle with --bundle DIR".to_owned(),
         })?;
-        let bundle = std::fs::canonicalize(&bundle).map_err(|source| Error::call("find the bundle", &bundle, source))?;
+        let bundle = std::fs::canonicalize(&bundle)
+            .map_err(|source| Error::call("find the bundle", &bundle, source))?;
         let (spec, config) = floe_runtime::read_bundle(&bundle)?;
         if blake3::hash(&spec).to_hex().as_str() != manifest.container.spec_digest {
-            tools.progress.warn(&format!("{} is not the configuration that the snapshot was made with", bundle.join("config.json").display()));
+            tools.progress.warn(&format!(
+                "{} is not the configuration that the snapshot was made with",
+                bundle.join("config.json").display()
+            ));
         }
         let paused = manifest.container.paused;
         Ok(Self { bundle, spec, config, outside, choices, record, paused, criu: manifest.criu.clone() })
@@ -98,12 +111,17 @@ impl Plan {
         let destination = Path::new(&mount.destination);
         if let MountKind::Cgroup(name) = &mount.kind {
             return cgroup_folder(name, cgroup).ok_or_else(|| Error::Unfit {
-                what: format!("{} was the cgroup hierarchy {name}, which this host does not have", mount.destination),
+                what: format!(
+                    "{} was the cgroup hierarchy {name}, which this host does not have",
+                    mount.destination
+                ),
                 hint: "restore it on a host with the same cgroup version".to_owned(),
             });
         }
         let given = self.config.mounts.iter().find(|given| given.destination == destination);
-        if let Some((ConfigMount::Bind { .. }, Some(source))) = given.map(|given| (&given.kind, &given.source)) {
+        if let Some((ConfigMount::Bind { .. }, Some(source))) =
+            given.map(|given| (&given.kind, &given.source))
+        {
             return Ok(source.clone());
         }
         let masked = self.config.masked_paths.iter().any(|path| path == destination);
@@ -118,7 +136,10 @@ impl Plan {
             return Ok(self.config.rootfs.join(path.strip_prefix("/").unwrap_or(path)));
         }
         Err(Error::Unfit {
-            what: format!("something of the host was mounted at {}, which the bundle does not mount", mount.destination),
+            what: format!(
+                "something of the host was mounted at {}, which the bundle does not mount",
+                mount.destination
+            ),
             hint: "add the mount to the bundle's config.json".to_owned(),
         })
     }
@@ -128,9 +149,14 @@ impl Plan {
         let mut found = Vec::new();
         for namespace in &self.outside.namespaces {
             let kind = if namespace.kind == "pid" { NamespaceKind::Pid } else { NamespaceKind::Network };
-            let path = self.config.namespace(kind).and_then(|given| given.path.clone()).ok_or_else(|| Error::Unfit {
-                what: format!("it shared its {} namespace, and the bundle names none to join", namespace.kind),
-                hint: "give the namespace a path in the bundle's config.json".to_owned(),
+            let path = self.config.namespace(kind).and_then(|given| given.path.clone()).ok_or_else(|| {
+                Error::Unfit {
+                    what: format!(
+                        "it shared its {} namespace, and the bundle names none to join",
+                        namespace.kind
+                    ),
+                    hint: "give the namespace a path in the bundle's config.json".to_owned(),
+                }
             })?;
             let file = std::fs::File::open(&path).map_err(|source| Error::call("open", &path, source))?;
             found.push((namespace.key.clone(), OwnedFd::from(file)));
@@ -142,6 +168,10 @@ impl Plan {
 /// The container's folder in the hierarchy `name`, which is named as its mount point is.
 fn cgroup_folder(name: &str, cgroup: &dyn Cgroup) -> Option<PathBuf> {
     let known = cgroup.directories();
-    let named = |hierarchy: &str| hierarchy == name || hierarchy.strip_prefix("name=") == Some(name) || (hierarchy.is_empty() && name == "unified");
+    let named = |hierarchy: &str| {
+        hierarchy == name
+            || hierarchy.strip_prefix("name=") == Some(name)
+            || (hierarchy.is_empty() && name == "unified")
+    };
     known.into_iter().find(|(hierarchy, _)| named(hierarchy)).map(|(_, path)| path)
 }

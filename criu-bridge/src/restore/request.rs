@@ -4,7 +4,9 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use protobuf::MessageField;
-use rust_criu::rust_criu_protobuf::rpc::{Criu_cg_mode, Criu_opts, Criu_req, Criu_req_type, Ext_mount_map, Inherit_fd};
+use rust_criu::rust_criu_protobuf::rpc::{
+    Criu_cg_mode, Criu_opts, Criu_req, Criu_req_type, Ext_mount_map, Inherit_fd,
+};
 
 use super::plan::Plan;
 

@@ -20,7 +20,8 @@ const MESSAGE: usize = 64 << 20;
 /// The messages of `bytes`, undecoded.
 pub(crate) fn messages<'a>(image: &str, bytes: &'a [u8], common: u32, magic: u32) -> Result<Vec<&'a [u8]>> {
     let bad = |what: &str| Error::BadImage { image: image.to_owned(), what: what.to_owned() };
-    let word = |at: usize| bytes.get(at..at + 4).map(|raw| u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]));
+    let word =
+        |at: usize| bytes.get(at..at + 4).map(|raw| u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]));
     if word(0) != Some(common) || word(4) != Some(magic) {
         return Err(bad("it begins with another number"));
     }
@@ -39,7 +40,8 @@ pub(crate) fn messages<'a>(image: &str, bytes: &'a [u8], common: u32, magic: u32
 
 /// Decodes one message.
 pub(crate) fn parse<M: Message>(image: &str, bytes: &[u8]) -> Result<M> {
-    M::parse_from_bytes(bytes).map_err(|error| Error::BadImage { image: image.to_owned(), what: error.to_string() })
+    M::parse_from_bytes(bytes)
+        .map_err(|error| Error::BadImage { image: image.to_owned(), what: error.to_string() })
 }
 
 /// An image under construction.

@@ -42,7 +42,10 @@ pub fn encode(pages_id: u32, runs: &[Run], layout: Layout) -> Result<Vec<u8>> {
         match (layout, u32::try_from(run.pages)) {
             (Layout::Narrow, Ok(pages)) => entry.set_compat_nr_pages(pages),
             (Layout::Narrow, Err(_)) => {
-                return Err(Error::BadImage { image: NAME.to_owned(), what: format!("a run of {} pages", run.pages) });
+                return Err(Error::BadImage {
+                    image: NAME.to_owned(),
+                    what: format!("a run of {} pages", run.pages),
+                });
             }
             (Layout::Wide, _) => {
                 entry.set_compat_nr_pages(0);

@@ -32,7 +32,9 @@ pub fn tree(image: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Vec<Task>> {
 fn name_of(pid: u32, image: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<String> {
     let name = format!("core-{pid}.img");
     let Some(bytes) = image(&name) else { return Ok(String::new()) };
-    let Some(message) = messages(&name, &bytes, COMMON, CORE)?.first().copied() else { return Ok(String::new()) };
+    let Some(message) = messages(&name, &bytes, COMMON, CORE)?.first().copied() else {
+        return Ok(String::new());
+    };
     let entry: Core_entry = parse(&name, message)?;
     Ok(entry.tc.as_ref().map_or_else(String::new, |task| task.comm().to_owned()))
 }
