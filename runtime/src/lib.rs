@@ -35,6 +35,6 @@ pub use container::{Container, ExecOptions, JournalGuard, OCI_VERSION, Status};
 pub use error::{Error, Result};
 pub use id::ContainerId;
 pub use init::init_main;
-pub use rootfs::RestoreRoot;
+pub use rootfs::{RestoreRoot, protect_restored};
 pub use state::Verb;
 pub use store::{CreateOptions, DEFAULT_ROOT, Reservation, Store, read_bundle};

@@ -31,7 +31,7 @@ use detached::Detached;
 pub(crate) use devices::dev_is_bound;
 pub(crate) use pivot::enter;
 pub(crate) use protect::{hold_proc, protect, set_parameters};
-pub use restore::RestoreRoot;
+pub use restore::{RestoreRoot, protect_restored};
 
 /// Mounts everything beneath the root.
 pub(crate) fn prepare(config: &Config) -> Result<()> {

@@ -4,10 +4,12 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::MntFlags;
+use nix::sched::CloneFlags;
+use nix::unistd::Pid;
 
 use super::beneath::Root;
 use super::detached::Detached;
-use crate::config::{Config, MountKind, Propagation};
+use crate::config::{Config, MountKind, NamespaceKind, Propagation};
 use crate::error::{Error, Result};
 
 /// A mount point of its own for the root file system, as CRIU wants one: it changes root to it and mounts there what
@@ -54,6 +56,29 @@ impl RestoreRoot {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Gives a restored container what CRIU doesn't bring back of its mounts: a root that is read-only. Called when all of
+/// the container's mounts are there and none of its processes runs yet; `init` is the first of them.
+///
+/// # Errors
+/// [`Error::Call`] with what the kernel refused.
+pub fn protect_restored(config: &Config, init: Pid) -> Result<()> {
+    if !config.readonly || config.namespace(NamespaceKind::Mount).is_none() {
+        return Ok(());
+    }
+    let path = format!("/proc/{init}/ns/mnt");
+    let namespace = std::fs::File::open(&path).map_err(Error::at("open", &path))?;
+    // Only who is in a mount namespace may change its mounts (mount_setattr(2)). A thread can be, if it shares no
+    // directories with the others (setns(2)); it ends with what it has to do.
+    let there = std::thread::Builder::new().spawn(move || {
+        nix::sched::unshare(CloneFlags::CLONE_FS).map_err(Error::at("unshare", "the working directory"))?;
+        nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNS).map_err(Error::at("setns", &path))?;
+        let root = Path::new("/");
+        Detached::of(Root::open(root)?.as_fd())?.make_readonly(false, root)
+    });
+    let there = there.map_err(Error::at("start", "a thread"))?;
+    there.join().unwrap_or_else(|_| Err(Error::start("the thread that protects the root panicked")))
 }
 
 /// Whether `path` lies within another mount, whose content CRIU brings back.

@@ -4,13 +4,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use floe_runtime::RestoreRoot;
+use floe_runtime::{RestoreRoot, protect_restored};
 use serde_json::json;
 
 use crate::support::Bundle;
 
 pub const TESTS: &[(&str, fn())] = &[
     ("a_root_to_restore_into_is_a_private_mount", a_root_to_restore_into_is_a_private_mount),
+    ("a_restored_root_becomes_readonly_again", a_restored_root_becomes_readonly_again),
     ("missing_mount_points_are_made_in_the_root_only", missing_mount_points_are_made_in_the_root_only),
 ];
 
@@ -35,6 +36,20 @@ fn a_root_to_restore_into_is_a_private_mount() {
     drop(root);
     assert_eq!(line_of(&place), None);
     assert!(bundle.rootfs().join("bin/busybox").exists(), "and what was bound is still there");
+}
+
+fn a_restored_root_becomes_readonly_again() {
+    let bundle = Bundle::with_script("echo ready; sleep 20");
+    let running = bundle.create().unwrap();
+    running.start_until_ready();
+    let mut config = running.container.config().clone();
+    protect_restored(&config, running.pid()).unwrap();
+    assert_eq!(running.exec("touch /file && rm /file").0, 0, "as long as it isn't configured");
+    config.readonly = true;
+    protect_restored(&config, running.pid()).unwrap();
+    let (status, log) = running.exec("touch /dev/shm/file && touch /file");
+    assert!(status != 0 && log.contains("Read-only"), "{log}");
+    assert!(!line_of(Path::new("/")).unwrap().contains(" ro,"), "and the host's is not");
 }
 
 fn missing_mount_points_are_made_in_the_root_only() {

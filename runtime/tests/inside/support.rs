@@ -13,9 +13,10 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// The programs of busybox that tests call.
-const APPLETS: [&str; 26] = [
+const APPLETS: [&str; 27] = [
     "sh", "cat", "ls", "id", "stat", "readlink", "test", "echo", "sleep", "ip", "mkdir", "touch", "mount",
     "ps", "env", "pwd", "true", "false", "kill", "hostname", "grep", "wc", "umount", "tty", "stty", "mknod",
+    "rm",
 ];
 
 /// How long anything here may take.
