@@ -32,7 +32,9 @@ impl Scratch {
     pub fn new() -> Result<Self> {
         let failed = |call| move |source: rustix::io::Errno| Error::call(call, "tmpfs", source);
         let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("fsopen"))?;
-        fsconfig_set_string(&fs, "mode", "0700").map_err(failed("fsconfig"))?;
+        // In a user namespace CRIU reads its images as that namespace's root, which is nobody out here. Who has no
+        // descriptor of it can't reach this file system, whatever its modes.
+        fsconfig_set_string(&fs, "mode", "0711").map_err(failed("fsconfig"))?;
         // Snapshots may hold more pages than the default limit of half the memory; what bounds them is verified sizes.
         fsconfig_set_string(&fs, "size", "0").map_err(failed("fsconfig"))?;
         fsconfig_create(&fs).map_err(failed("fsconfig"))?;
@@ -53,7 +55,7 @@ impl Scratch {
         self.open_with(name, OFlags::RDONLY)
     }
 
-    /// Makes `name` afresh, mode 0600.
+    /// Makes `name` afresh, mode 0644.
     ///
     /// # Errors
     /// [`Error::Call`]; [`std::io::ErrorKind::AlreadyExists`] if it is there.
@@ -74,7 +76,7 @@ impl Scratch {
         if name.contains('/') || name == ".." {
             return Err(Error::call("open", name, rustix::io::Errno::INVAL));
         }
-        openat(&self.root, name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::from(0o600))
+        openat(&self.root, name, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::from(0o644))
             .map(File::from)
             .map_err(|source| Error::call("open", name, source))
     }

@@ -250,7 +250,9 @@ impl Handler for Restoring<'_> {
                 // Everything is in memory and nothing runs yet: from here on the limits hold.
                 self.reservation.apply_limits()?;
                 if let Some(pid) = self.pid {
-                    self.reservation.record(Pid::from_raw(pid))?;
+                    let pid = Pid::from_raw(pid);
+                    floe_runtime::protect_restored(self.reservation.config(), pid)?;
+                    self.reservation.record(pid)?;
                 }
             }
             "orphan-pts-master" => {
