@@ -107,11 +107,14 @@ fn in_path(name: &str, process: &Process) -> Result<CString> {
 
 const PERMISSION: &str = "permission denied";
 
+/// With the words by which engines know that a program was found and can't be executed (exit status 126).
+const DIRECTORY: &str = "permission denied (it is a directory)";
+
 /// Whether it is a file that this user may execute; else why not, in words.
 fn may_execute(path: &std::ffi::CStr) -> Result<(), &'static str> {
     match rustix::fs::stat(path) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-            return Err("is a directory");
+            return Err(DIRECTORY);
         }
         Ok(_) => {}
         Err(rustix::io::Errno::ACCESS) => return Err(PERMISSION),

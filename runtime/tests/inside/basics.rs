@@ -193,7 +193,7 @@ fn a_program_that_is_not_there_is_named() {
     let cases: [(&str, &str); 4] = [
         ("nothing", "exec: \"nothing\": executable file not found in $PATH"),
         ("/bin/nothing", "exec: \"/bin/nothing\": no such file or directory"),
-        ("/etc", "exec: \"/etc\": is a directory"),
+        ("/etc", "exec: \"/etc\": permission denied (it is a directory)"),
         ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
     ];
     for (program, words) in cases {
