@@ -361,7 +361,8 @@ struct Joining<'a>(&'a dyn Cgroup);
 
 impl ParentSide for Joining<'_> {
     fn place(&mut self, pid: Pid) -> Result<()> {
-        self.0.add(pid)
+        // Not `add`: when the container is deleted meanwhile, its cgroup must not come back.
+        self.0.join(pid)
     }
 }
 

@@ -165,6 +165,21 @@ fn two_deletes_and_two_starts_do_not_hurt_each_other() {
 }
 
 #[test]
+fn an_exec_that_meets_a_delete_leaves_nothing() {
+    let stage = Stage::new();
+    let bundle = bundle::shell(&stage, "sleep 1000");
+    for moment in 0..12 {
+        let name = stage.run_detached(&bundle);
+        std::thread::scope(|scope| {
+            scope.spawn(|| finish(&mut stage.floe(&["exec", &name, "sleep", "1000"])));
+            std::thread::sleep(Duration::from_millis(4) * moment);
+            stage.ok(&["delete", "--force", &name]);
+        });
+        stage.assert_clean();
+    }
+}
+
+#[test]
 fn a_pid_that_another_process_has_now_is_not_touched() {
     let stage = Stage::new();
     let name = stage.run_detached(&bundle::shell(&stage, "sleep 1000"));

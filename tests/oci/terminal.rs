@@ -6,10 +6,15 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
+use rustix::termios::{Winsize as RustixSize, tcsetwinsize};
 use serde_json::json;
 
 use crate::bundle;
-use crate::stage::{Stage, wait};
+use crate::stage::{Stage, eventually, wait};
 
 fn terminal_bundle(stage: &Stage, script: &str) -> std::path::PathBuf {
     bundle::with(stage, |config| {
@@ -88,6 +93,37 @@ fn exec_gets_a_terminal_of_its_own() {
     let name = stage.run_detached(&bundle::shell(&stage, "exec sleep 1000"));
     assert_eq!(stage.ok(&["exec", &name, "sh", "-c", "test -t 1 && echo yes || echo no"]), "no\n");
     assert_eq!(stage.ok(&["exec", "-t", &name, "sh", "-c", "test -t 1 && tty"]), "/dev/pts/0\r\n");
+    stage.ok(&["delete", "--force", &name]);
+}
+
+#[test]
+fn the_callers_terminal_gives_its_size_and_is_set_back() {
+    let stage = Stage::new();
+    let name = stage.run_detached(&bundle::shell(&stage, "exec sleep 1000"));
+    let size = |rows, columns| Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(&size(40, 120), None).unwrap();
+    let before = tcgetattr(&pty.slave).unwrap();
+    assert!(before.local_flags.contains(LocalFlags::ICANON));
+
+    let script = "stty size; while [ \"$(stty size)\" = '40 120' ]; do sleep 0.02; done; stty size; exit 5";
+    let mut command = stage.floe(&["exec", "-t", &name, "sh", "-c", script]);
+    command.stdin(pty.slave.try_clone().unwrap()).stdout(pty.slave.try_clone().unwrap());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    eventually("the terminal is raw", || {
+        !tcgetattr(&pty.slave).unwrap().local_flags.contains(LocalFlags::ICANON)
+    });
+    tcsetwinsize(&pty.master, RustixSize { ws_row: 50, ws_col: 90, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    // The kernel would send it to the terminal's foreground, which a test's child isn't.
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGWINCH).unwrap();
+    assert_eq!(wait(&mut child).code(), Some(5));
+    let after = tcgetattr(&pty.slave).unwrap();
+    assert_eq!(
+        (after.local_flags, after.input_flags, after.output_flags),
+        (before.local_flags, before.input_flags, before.output_flags)
+    );
+    drop(pty.slave);
+    assert_eq!(drain(File::from(pty.master)), "40 120\n50 90\n");
     stage.ok(&["delete", "--force", &name]);
 }
 

@@ -64,6 +64,13 @@ pub trait Cgroup: Debug + Send + Sync {
     /// [`Error::Call`] with the file and the kernel's answer.
     fn add(&self, pid: Pid) -> Result<()>;
 
+    /// Moves a process into it as it is, without making it: for one that joins others. Hierarchies that were mounted
+    /// later are passed over.
+    ///
+    /// # Errors
+    /// [`Error::Call`] with the file and the kernel's answer, `ENOENT` when the cgroup is gone.
+    fn join(&self, pid: Pid) -> Result<()>;
+
     /// Every process in it and below it, in the caller's pid namespace; empty when it doesn't exist.
     ///
     /// # Errors

@@ -85,6 +85,20 @@ fn a_process_is_added_frozen_thawed_and_ended() {
 }
 
 #[test]
+fn joining_makes_no_cgroup() {
+    for Real(cgroup) in &each_version("join") {
+        let mut child = sleeper();
+        assert!(matches!(cgroup.join(pid(&child)).unwrap_err(), Error::Call { .. }));
+        assert!(cgroup.paths().iter().all(|path| !path.exists()));
+        cgroup.claim().unwrap();
+        cgroup.join(pid(&child)).unwrap();
+        assert_eq!(cgroup.processes().unwrap(), [pid(&child)]);
+        cgroup.kill_all().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
 fn what_forks_without_end_is_ended_too() {
     for Real(cgroup) in &each_version("fork") {
         let mut bomb = Command::new("sh")

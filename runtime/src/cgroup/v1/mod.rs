@@ -95,6 +95,15 @@ impl Cgroup for V1 {
         self.directories.values().try_for_each(|path| move_into(path, pid))
     }
 
+    fn join(&self, pid: Pid) -> Result<()> {
+        let there: Vec<_> = self.directories.values().filter(|path| path.exists()).collect();
+        if there.is_empty() {
+            let gone = std::io::Error::from(Errno::ENOENT);
+            return Err(Error::call("open", self.shown_path().display(), gone));
+        }
+        there.into_iter().try_for_each(|path| move_into(path, pid))
+    }
+
     fn processes(&self) -> Result<Vec<Pid>> {
         let listed = self.freezer_path().or_else(|| self.directories.values().next().cloned());
         Ok(listed.map(|path| tree::processes(&path)).transpose()?.unwrap_or_default().into_iter().collect())

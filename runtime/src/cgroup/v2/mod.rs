@@ -79,6 +79,10 @@ impl Cgroup for V2 {
 
     fn add(&self, pid: Pid) -> Result<()> {
         self.make_directories()?;
+        self.join(pid)
+    }
+
+    fn join(&self, pid: Pid) -> Result<()> {
         files::write(&self.path, "cgroup.procs", &pid.to_string())
     }
 
