@@ -13,7 +13,7 @@ use crate::config::{Config, Process};
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::id::ContainerId;
-use crate::launch::{self, EXEC_FIFO, LaunchKind, LaunchPlan, ParentSide};
+use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide};
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
 use crate::store::{CONFIG_FILE, RECORD_FILE};
 
@@ -131,7 +131,7 @@ impl Container {
             Status::Stopped
         } else if self.cgroup.is_frozen().unwrap_or(false) && !self.journal_says_running() {
             Status::Paused
-        } else if self.folder.path().join(EXEC_FIFO).exists() {
+        } else if launch::waits_for_start(self.folder.path(), Pid::from_raw(init.pid)) {
             Status::Created
         } else {
             Status::Running

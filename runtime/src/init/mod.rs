@@ -89,6 +89,9 @@ fn stages(peer: &mut Peer, others: Vec<OwnedFd>) -> Result<()> {
     stage2(peer, &bootstrap, fifo, console)
 }
 
+/// The name (`/proc/PID/comm`) of a process that runs floe's code still; `execve(2)` gives it the program's.
+pub(crate) const NAME: &std::ffi::CStr = c"floe:init";
+
 /// While floe's code runs in the namespaces of a container that is joined, its processes must not attach to it, nor
 /// reach its descriptors through /proc (CVE-2016-9962). execve(2) makes it an ordinary process again.
 fn protect_from_the_container() -> Result<()> {
@@ -96,7 +99,7 @@ fn protect_from_the_container() -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         nix::sys::prctl::set_dumpable(false).map_err(Error::at("prctl", "PR_SET_DUMPABLE"))?;
     }
-    nix::sys::prctl::set_name(c"floe:init").map_err(Error::at("prctl", "PR_SET_NAME"))
+    nix::sys::prctl::set_name(NAME).map_err(Error::at("prctl", "PR_SET_NAME"))
 }
 
 /// The other side is gone, or out of order.
@@ -130,7 +133,7 @@ fn stage2(
     peer.send(&FromChild::Ready)?;
     let Some(ToChild::Execute) = peer.receive()? else { return Err(gone()) };
     let (Some(fifo), Some(proc)) = (fifo, proc) else { return program.execute() };
-    program::wait_at(fifo, proc).and_then(|()| program.execute()).inspect_err(complain)
+    program::wait_at(fifo, proc).and_then(|_held| program.execute()).inspect_err(complain)
 }
 
 /// Floe has left with `create`; what happens at `start` can be said to the container's standard error only.

@@ -170,7 +170,8 @@ fn home_in(passwd: &str, uid: u32) -> Option<&str> {
 
 /// Waits at the fifo until `start` opens its other end. `proc` is the host's /proc, through which the fifo is opened:
 /// its path is out of reach, and what the container has at /proc may be anything.
-pub(super) fn wait_at(fifo: OwnedFd, proc: OwnedFd) -> Result<()> {
+/// The end that is returned is held until then.
+pub(super) fn wait_at(fifo: OwnedFd, proc: OwnedFd) -> Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags, openat};
     let path = format!("self/fd/{}", fifo.as_raw_fd());
     let end = loop {
@@ -181,7 +182,9 @@ pub(super) fn wait_at(fifo: OwnedFd, proc: OwnedFd) -> Result<()> {
     };
     // Before the program is executed: its path could lead through this directory of the host.
     drop(proc);
-    rustix::io::write(&end, &[0]).map(drop).map_err(Error::at("write", "the exec fifo"))
+    // Nothing is written: a `start` that was killed meanwhile would not read it, and SIGPIPE would end the process that
+    // was just started. The end stays open until execve(2), whose success `start` sees by that.
+    Ok(end)
 }
 
 impl Program {

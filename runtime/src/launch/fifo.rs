@@ -1,7 +1,9 @@
 //! The fifo at which a container's first process waits for `start`.
 //!
 //! Opening a fifo for writing waits until somebody opens it for reading (`fifo(7)`): that is all there is to it. It
-//! needs no process of floe to stay between `create` and `start`.
+//! needs no process of floe to stay between `create` and `start`. The process holds its end open until `execve(2)`
+//! closes it, which `start` sees as a hang-up; a `start` that is killed after it has opened the fifo has started the
+//! container all the same.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -16,6 +18,9 @@ use crate::error::{Error, Result};
 
 /// Name of the fifo in a container's folder at which the first process waits for `start`.
 pub const EXEC_FIFO: &str = "exec.fifo";
+
+/// How often it is looked whether the process still waits: no event tells of somebody else's start.
+const LOOK_AGAIN: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Makes the fifo.
 ///
@@ -49,18 +54,21 @@ pub fn open_exec_fifo(state_dir: &Path, init: Pid) -> Result<()> {
         other => other.map_err(Error::at("open", &path))?,
     };
     loop {
-        // Looked at in this order: what it wrote before it ended is there then.
-        let has_ended = has_ended(&pidfd);
-        if byte_came(&fifo, &path)? {
-            break;
-        }
-        if has_ended {
-            return Err(ended());
-        }
         let mut either = [PollFd::new(&fifo, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
-        match poll(&mut either, None) {
+        match poll(&mut either, Some(&LOOK_AGAIN)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Error::call("poll", path.display(), error)),
+        }
+        // A process that has started and ended has hung up too, so this is looked at first.
+        if either[0].revents().intersects(PollFlags::HUP | PollFlags::IN) {
+            break;
+        }
+        if !either[1].revents().is_empty() {
+            return Err(ended());
+        }
+        if !is_ours_still(init) {
+            // Somebody else's `start` opened the fifo before us and was killed before it removed it.
+            break;
         }
     }
     std::fs::remove_file(&path).map_err(Error::at("remove", &path))
@@ -85,12 +93,16 @@ pub(super) fn has_ended(pidfd: impl AsFd) -> bool {
     poll(&mut one, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
-fn byte_came(fifo: &OwnedFd, path: &Path) -> Result<bool> {
-    match rustix::io::read(fifo, &mut [0u8; 1]) {
-        Ok(length) => Ok(length > 0),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(false),
-        Err(error) => Err(Error::call("read", path.display(), error)),
-    }
+/// Whether a container's first process waits at the fifo: it is there, and no program has been executed. A `start` that
+/// was killed may have left the fifo behind.
+pub(crate) fn waits_for_start(state_dir: &Path, init: Pid) -> bool {
+    state_dir.join(EXEC_FIFO).exists() && is_ours_still(init)
+}
+
+/// Whether the process runs floe's own code.
+fn is_ours_still(init: Pid) -> bool {
+    let name = std::fs::read(format!("/proc/{init}/comm")).unwrap_or_default();
+    name.strip_suffix(b"\n") == Some(crate::init::NAME.to_bytes())
 }
 
 #[cfg(test)]
@@ -100,8 +112,14 @@ mod tests {
 
     use super::*;
 
+    /// A process with the name of one that waits.
     fn sleeper() -> std::process::Child {
-        Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap()
+        let script = "printf floe:init > /proc/self/comm; read line";
+        let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+        while !is_ours_still(id(&child)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child
     }
 
     fn id(child: &std::process::Child) -> Pid {
@@ -128,10 +146,33 @@ mod tests {
         for _ in 0..50 {
             make_exec_fifo(dir.path()).unwrap();
             let script = format!("echo -n 0 > {}", dir.path().join(EXEC_FIFO).display());
+            let script = format!("printf floe:init > /proc/self/comm; {script}");
             let mut child = Command::new("sh").args(["-c", &script]).spawn().unwrap();
             open_exec_fifo(dir.path(), id(&child)).unwrap();
             child.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn one_that_somebody_else_started_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        make_exec_fifo(dir.path()).unwrap();
+        let script = "printf floe:init > /proc/self/comm; read line; exec sleep 60";
+        let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+        let pid = id(&child);
+        std::thread::scope(|scope| {
+            while !waits_for_start(dir.path(), pid) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let start = scope.spawn(|| open_exec_fifo(dir.path(), pid));
+            std::thread::sleep(Duration::from_millis(20));
+            // Without ever touching the fifo, as it looks to one who comes second.
+            drop(child.stdin.take());
+            start.join().unwrap().unwrap();
+        });
+        assert!(!waits_for_start(dir.path(), pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -52,6 +52,7 @@ use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
 use message::{Bootstrap, FromChild, Join, Peer, ToChild};
 
+pub(crate) use fifo::waits_for_start;
 pub use fifo::{EXEC_FIFO, make_exec_fifo, open_exec_fifo};
 
 /// Tells the child under which number it finds the socket, and how many descriptors from there on are for it.
