@@ -17,7 +17,7 @@
 //! by the seal, the seal by its own digest. That stops accidents; against forgers the manifest is to be signed.
 //!
 //! This crate knows bytes only: no containers, no system calls beyond the standard library's files (but for one
-//! place, [`place`], that gives a finished file its name), no `unsafe`. It is silent; progress goes to a trait.
+//! place, `place.rs`, that gives a finished file its name), no `unsafe`. It is silent; progress goes to a trait.
 #![forbid(unsafe_code)]
 
 mod archive;

@@ -1,5 +1,7 @@
 //! The archive from outside: what goes in comes out, what is damaged is found, and other readers read it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -165,10 +165,10 @@ impl<'a> Dump<'a> {
             let _ = std::fs::remove_file(&sealed.path);
         }
         self.records.forget(self.seal.snapshot());
-        if !self.leave_running {
-            if let Err(error) = self.container.mark_checkpointed(false) {
-                self.progress.warn(&format!("{error}"));
-            }
+        if !self.leave_running
+            && let Err(error) = self.container.mark_checkpointed(false)
+        {
+            self.progress.warn(&format!("{error}"));
         }
     }
 }

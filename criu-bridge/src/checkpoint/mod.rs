@@ -166,11 +166,11 @@ fn run(
     if !outcome.succeeded() {
         return Err(failed(dump, outcome, &scratch));
     }
-    if options.leave_running {
-        if let Err(error) = dump.finish() {
-            dump.take_back();
-            return Err(error);
-        }
+    if options.leave_running
+        && let Err(error) = dump.finish()
+    {
+        dump.take_back();
+        return Err(error);
     }
     let Some(sealed) = dump.sealed.take() else {
         return Err(Error::NotCriu {

@@ -187,10 +187,10 @@ impl<'a> Seal<'a> {
     }
 
     fn figures(&self, contents: &Contents<'_>) -> Result<Stats> {
-        if let Ok(image) = self.scratch.read(STATS) {
-            if let Some(stats) = stats::decode(&image)? {
-                return Ok(stats);
-            }
+        if let Ok(image) = self.scratch.read(STATS)
+            && let Some(stats) = stats::decode(&image)?
+        {
+            return Ok(stats);
         }
         let frozen_us = u64::try_from(contents.frozen.as_micros()).unwrap_or(u64::MAX);
         let pages_written = contents.received.streams.iter().map(|stream| stream.present).sum();
