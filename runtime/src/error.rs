@@ -221,7 +221,9 @@ impl Error {
         match self {
             Self::Call { source, .. } => hint_for_errno(source),
             Self::NotFound { .. } => Some("`floe list` shows the containers; another --root has others"),
-            Self::Exists { .. } => Some("choose another name, or remove it with `floe delete`"),
+            Self::Exists { .. } => Some(
+                "choose another name, or remove it with `floe delete` (with --force, if it was left half made)",
+            ),
             Self::WrongStatus { status, .. } => Some(match status {
                 Status::Creating => "wait until it is created, or remove it with `floe delete --force`",
                 Status::Created => "start it with `floe start`",

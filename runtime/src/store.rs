@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup;
 use crate::config::{Config, oci};
 use crate::container::{Container, Status};
 use crate::error::{Error, Result};
-use crate::hooks;
+
 use crate::id::ContainerId;
-use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide};
-use crate::state::{Folder, JOURNAL, Journal, ProcessId, RESTORE_ROOT, Record};
+use crate::launch::{self, LaunchKind, LaunchPlan};
+use crate::making::{Half, Reservation};
+use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record};
 use crate::undo::Undo;
 
 /// The state directory of an ordinary call.
@@ -348,100 +349,4 @@ fn check_terminal(config: &Config, console: bool) -> Result<()> {
 /// The time in RFC 3339, UTC, to the second.
 pub(crate) fn now() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
-}
-
-/// A container that is being made.
-#[derive(Debug)]
-struct Half {
-    folder: Folder,
-    record: Record,
-    cgroup: Box<dyn Cgroup>,
-}
-
-impl Half {
-    fn settle(&mut self, pid: Pid) -> Result<()> {
-        self.record.init = ProcessId::of(pid);
-        self.record.maker = None;
-        self.record.restoring = false;
-        self.folder.write_json(RECORD_FILE, &self.record)
-    }
-}
-
-impl ParentSide for Half {
-    fn place(&mut self, pid: Pid) -> Result<()> {
-        self.cgroup.add(pid)?;
-        self.cgroup.apply_limits(&self.record.config.resources)
-    }
-
-    fn mounted(&mut self, pid: Pid) -> Result<()> {
-        let state = crate::container::oci_state(&self.record, Status::Creating, Some(pid));
-        hooks::run("prestart", &self.record.config.hooks.prestart, &state)?;
-        hooks::run("createRuntime", &self.record.config.hooks.create_runtime, &state)
-    }
-
-    fn created(&mut self, pid: Pid) -> Result<()> {
-        self.settle(pid)
-    }
-}
-
-/// A name that is taken for a container whose processes somebody else brings to life. Dropped, everything of it is
-/// taken back.
-#[derive(Debug)]
-pub struct Reservation {
-    half: Half,
-    undo: Undo,
-}
-
-impl Reservation {
-    /// Its cgroup. It exists once the first process is added.
-    #[must_use]
-    pub fn cgroup(&self) -> &dyn Cgroup {
-        &*self.half.cgroup
-    }
-
-    /// The configuration.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.half.record.config
-    }
-
-    /// Where the root file system may be bound for the time of the restore.
-    #[must_use]
-    pub fn restore_root(&self) -> PathBuf {
-        self.half.folder.path().join(RESTORE_ROOT)
-    }
-
-    /// Runs the hooks that come before a container's program, for its new namespaces.
-    ///
-    /// # Errors
-    /// [`Error::Hook`].
-    pub fn run_hooks(&mut self, pid: Pid) -> Result<()> {
-        self.half.mounted(pid)
-    }
-
-    /// Sets the limits of the configuration, now that everything is in its place.
-    ///
-    /// # Errors
-    /// As [`Cgroup::apply_limits`].
-    pub fn apply_limits(&self) -> Result<()> {
-        self.half.cgroup.apply_limits(&self.half.record.config.resources)
-    }
-
-    /// Writes down that `pid` is the first process. [`Reservation::keep`] makes it last.
-    ///
-    /// # Errors
-    /// [`Error::Call`].
-    pub fn record(&mut self, pid: Pid) -> Result<()> {
-        self.half.settle(pid)
-    }
-
-    /// The container stays.
-    ///
-    /// # Errors
-    /// As [`Store::container`].
-    pub fn keep(self) -> Result<Container> {
-        let Self { half, undo } = self;
-        undo.keep();
-        Container::new(half.folder, half.record)
-    }
 }

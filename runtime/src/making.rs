@@ -1,0 +1,111 @@
+//! Containers that are being made: by a launch of their first process, or by somebody who brings processes to life.
+
+use std::path::PathBuf;
+
+use nix::unistd::Pid;
+
+use crate::cgroup::Cgroup;
+use crate::config::Config;
+use crate::container::{Container, Status};
+use crate::error::Result;
+use crate::hooks;
+use crate::launch::ParentSide;
+use crate::state::{Folder, ProcessId, RESTORE_ROOT, Record};
+use crate::store::RECORD_FILE;
+use crate::undo::Undo;
+
+/// A container that is being made.
+#[derive(Debug)]
+pub(crate) struct Half {
+    pub(crate) folder: Folder,
+    pub(crate) record: Record,
+    pub(crate) cgroup: Box<dyn Cgroup>,
+}
+
+impl Half {
+    fn settle(&mut self, pid: Pid) -> Result<()> {
+        self.record.init = ProcessId::of(pid);
+        self.record.maker = None;
+        self.record.restoring = false;
+        self.folder.write_json(RECORD_FILE, &self.record)
+    }
+}
+
+impl ParentSide for Half {
+    fn place(&mut self, pid: Pid) -> Result<()> {
+        self.cgroup.add(pid)?;
+        self.cgroup.apply_limits(&self.record.config.resources)
+    }
+
+    fn mounted(&mut self, pid: Pid) -> Result<()> {
+        let state = crate::container::oci_state(&self.record, Status::Creating, Some(pid));
+        hooks::run("prestart", &self.record.config.hooks.prestart, &state)?;
+        hooks::run("createRuntime", &self.record.config.hooks.create_runtime, &state)
+    }
+
+    fn created(&mut self, pid: Pid) -> Result<()> {
+        self.settle(pid)
+    }
+}
+
+/// A name that is taken for a container whose processes somebody else brings to life. Dropped, everything of it is
+/// taken back.
+#[derive(Debug)]
+pub struct Reservation {
+    pub(crate) half: Half,
+    pub(crate) undo: Undo,
+}
+
+impl Reservation {
+    /// Its cgroup. It exists once the first process is added.
+    #[must_use]
+    pub fn cgroup(&self) -> &dyn Cgroup {
+        &*self.half.cgroup
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.half.record.config
+    }
+
+    /// Where the root file system may be bound for the time of the restore.
+    #[must_use]
+    pub fn restore_root(&self) -> PathBuf {
+        self.half.folder.path().join(RESTORE_ROOT)
+    }
+
+    /// Runs the hooks that come before a container's program, for its new namespaces.
+    ///
+    /// # Errors
+    /// [`Error::Hook`].
+    pub fn run_hooks(&mut self, pid: Pid) -> Result<()> {
+        self.half.mounted(pid)
+    }
+
+    /// Sets the limits of the configuration, now that everything is in its place.
+    ///
+    /// # Errors
+    /// As [`Cgroup::apply_limits`].
+    pub fn apply_limits(&self) -> Result<()> {
+        self.half.cgroup.apply_limits(&self.half.record.config.resources)
+    }
+
+    /// Writes down that `pid` is the first process. [`Reservation::keep`] makes it last.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub fn record(&mut self, pid: Pid) -> Result<()> {
+        self.half.settle(pid)
+    }
+
+    /// The container stays.
+    ///
+    /// # Errors
+    /// As [`Store::container`].
+    pub fn keep(self) -> Result<Container> {
+        let Self { half, undo } = self;
+        undo.keep();
+        Container::new(half.folder, half.record)
+    }
+}
