@@ -78,7 +78,7 @@ impl Reservation {
     /// Runs the hooks that come before a container's program, for its new namespaces.
     ///
     /// # Errors
-    /// [`Error::Hook`].
+    /// [`Error::Hook`](crate::Error::Hook).
     pub fn run_hooks(&mut self, pid: Pid) -> Result<()> {
         self.half.mounted(pid)
     }
@@ -94,7 +94,7 @@ impl Reservation {
     /// Writes down that `pid` is the first process. [`Reservation::keep`] makes it last.
     ///
     /// # Errors
-    /// [`Error::Call`].
+    /// [`Error::Call`](crate::Error::Call).
     pub fn record(&mut self, pid: Pid) -> Result<()> {
         self.half.settle(pid)
     }
