@@ -200,6 +200,10 @@ impl Handler for Dump<'_> {
         self.phase
     }
 
+    fn activity(&self) -> u64 {
+        self.handle.bytes()
+    }
+
     fn tick(&mut self) {
         if self.phase == Phase::DumpPages {
             self.progress.bytes(self.handle.bytes(), None);

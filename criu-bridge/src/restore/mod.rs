@@ -32,6 +32,9 @@ use crate::session::{Answer, Handler, Outcome, Session};
 use inherit::Inherited;
 use plan::Plan;
 
+/// Bytes of pages a second that the slowest machine brings back.
+const SLOWEST: u64 = 64 << 20;
+
 /// How a restore is made.
 #[derive(Debug)]
 pub struct Options {
@@ -164,7 +167,9 @@ fn run(
         console: options.console.as_ref(),
         masters: Vec::new(),
     };
-    let outcome = session.call(&request, &mut handler, tools.cancel, options.timeout);
+    // Between two words CRIU reads all pages: the more there are, the longer it may be silent.
+    let patience = options.timeout + Duration::from_secs(plan.page_bytes / SLOWEST);
+    let outcome = session.call(&request, &mut handler, tools.cancel, patience);
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
