@@ -74,11 +74,6 @@ pub trait Handler {
     /// The phase that the work is in, for messages.
     fn phase(&self) -> Phase;
 
-    /// A number that changes while something comes from CRIU by other ways than this socket: then it is not silent.
-    fn activity(&self) -> u64 {
-        0
-    }
-
     /// Called a few times a second while CRIU works, for progress.
     fn tick(&mut self) {}
 
@@ -217,7 +212,6 @@ impl Session {
     ) -> (Option<Criu_resp>, Option<Error>) {
         let mut veto: Option<Error> = None;
         let mut deadline = Instant::now() + silence;
-        let mut seen = handler.activity();
         loop {
             let heed = if veto.is_none() { cancel } else { None };
             match self.wait(heed, deadline, handler) {
@@ -225,11 +219,6 @@ impl Session {
                 Ok(Woken::Cancelled) => {
                     veto = Some(Error::Interrupted { phase: handler.phase() });
                     handler.abort();
-                    deadline = Instant::now() + silence;
-                    continue;
-                }
-                Ok(Woken::TimedOut) if veto.is_none() && handler.activity() != seen => {
-                    seen = handler.activity();
                     deadline = Instant::now() + silence;
                     continue;
                 }

@@ -102,7 +102,7 @@ impl Reservation {
     /// The container stays.
     ///
     /// # Errors
-    /// As [`Store::container`].
+    /// As [`Store::container`](crate::Store::container).
     pub fn keep(self) -> Result<Container> {
         let Self { half, undo } = self;
         undo.keep();

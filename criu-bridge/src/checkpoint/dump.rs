@@ -200,10 +200,6 @@ impl Handler for Dump<'_> {
         self.phase
     }
 
-    fn activity(&self) -> u64 {
-        self.handle.bytes()
-    }
-
     fn tick(&mut self) {
         if self.phase == Phase::DumpPages {
             self.progress.bytes(self.handle.bytes(), None);

@@ -32,9 +32,6 @@ use crate::session::{Answer, Handler, Outcome, Session};
 use inherit::Inherited;
 use plan::Plan;
 
-/// Bytes of pages a second that the slowest machine brings back.
-const SLOWEST: u64 = 64 << 20;
-
 /// How a restore is made.
 #[derive(Debug)]
 pub struct Options {
@@ -167,9 +164,7 @@ fn run(
         console: options.console.as_ref(),
         masters: Vec::new(),
     };
-    // Between two words CRIU reads all pages: the more there are, the longer it may be silent.
-    let patience = options.timeout + Duration::from_secs(plan.page_bytes / SLOWEST);
-    let outcome = session.call(&request, &mut handler, tools.cancel, patience);
+    let outcome = session.call(&request, &mut handler, tools.cancel, options.timeout);
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {

@@ -28,8 +28,6 @@ pub(crate) struct Plan {
     pub(crate) record: Option<Record>,
     /// Whether the container was paused.
     pub(crate) paused: bool,
-    /// Bytes of memory pages.
-    pub(crate) page_bytes: u64,
     criu: String,
 }
 
@@ -85,8 +83,7 @@ impl Plan {
             ));
         }
         let paused = manifest.container.paused;
-        let page_bytes = manifest.tasks.iter().map(|task| task.bytes).sum();
-        Ok(Self { bundle, spec, config, outside, choices, record, paused, page_bytes, criu: manifest.criu.clone() })
+        Ok(Self { bundle, spec, config, outside, choices, record, paused, criu: manifest.criu.clone() })
     }
 
     /// Page maps are rewritten where the CRIU of this host counts pages in another field than the one that dumped:
