@@ -12,7 +12,7 @@ use std::process::Command;
 
 use support::damage::{Anatomy, Damage};
 use support::leaks::Picture;
-use support::program::Bundle;
+use support::program::{self, Bundle};
 use support::{Place, Said, said};
 
 const FAILED: i32 = 1;
@@ -96,6 +96,7 @@ fn a_flipped_bit_in_any_part_is_damage() {
         let as_json = place.run(["verify", text, "--format", "json"]);
         let value: serde_json::Value = serde_json::from_str(&as_json.stdout).expect("an error as JSON");
         assert_eq!(value["error"]["code"], DAMAGED, "{part}: {value}");
+        assert_restore_refused(&place, &path, part);
     }
     // And the good one is good.
     place.ok(["verify", archive.to_str().unwrap()]);
@@ -287,6 +288,28 @@ fn too_old_a_criu_is_refused_by_its_version() {
     assert!(!archive.exists());
     assert_eq!(place.state(&name).unwrap()["status"], "running");
     bundle.ask_ok("");
+    place.ok(["delete", "--force", &name]);
+}
+
+/// System calls that floe needs, with the number that they have on every architecture (they are young enough for
+/// that), and the first Linux that has them.
+const NEEDED: &[(&str, u32, &str)] = &[("fsopen", 430, "5.2")];
+
+#[test]
+fn a_kernel_without_a_needed_call_is_named() {
+    let place = Place::new("old-kernel");
+    let bundle = running(&place, "one");
+    let (name, archive) = (place.name("one"), place.join("a.tar.zst"));
+    for (call, number, linux) in NEEDED {
+        let mut command = Command::new(program::binary("old-kernel"));
+        command.arg(number.to_string()).arg(env!("CARGO_BIN_EXE_floe")).arg("--root").arg(place.root());
+        command.args(["checkpoint", &name, "--to", archive.to_str().unwrap()]);
+        let refused = said(&mut command);
+        assert_refused(&refused, IMPOSSIBLE, &[call, linux]);
+        assert!(!archive.exists());
+        assert_eq!(place.state(&name).unwrap()["status"], "running");
+        bundle.ask_ok("");
+    }
     place.ok(["delete", "--force", &name]);
 }
 

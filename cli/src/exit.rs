@@ -147,6 +147,7 @@ fn code(error: &anyhow::Error) -> Code {
             | Bridge::NoCriu { .. }
             | Bridge::CriuTooOld { .. }
             | Bridge::NotCriu { .. }
+            | Bridge::KernelTooOld { .. }
             | Bridge::NotRoot { .. },
         ) => Code::Impossible,
         _ => Code::Failed,

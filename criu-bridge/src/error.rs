@@ -95,6 +95,14 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// The kernel has no such system call.
+    #[error("this kernel has no {call}{}; floe needs Linux {} or newer, with nothing that filters the call", of(on), since(call))]
+    KernelTooOld {
+        /// The call.
+        call: &'static str,
+        /// What it was made on; may be empty.
+        on: String,
+    },
     /// A system call failed.
     #[error("{call}{}: {source}", of(on))]
     Call {
@@ -119,7 +127,11 @@ pub enum Error {
 impl Error {
     /// A failed call, with what it was made on.
     pub(crate) fn call(call: &'static str, on: impl AsRef<Path>, source: impl Into<std::io::Error>) -> Self {
-        Error::Call { call, on: on.as_ref().display().to_string(), source: source.into() }
+        let (on, source) = (on.as_ref().display().to_string(), source.into());
+        if source.raw_os_error() == Some(nix::libc::ENOSYS) {
+            return Error::KernelTooOld { call, on };
+        }
+        Error::Call { call, on, source }
     }
 
     /// The failure beneath, without the word about the container's state.
@@ -136,6 +148,16 @@ impl Error {
             Error::SetRunningAgain(_) => self,
             other => Error::SetRunningAgain(Box::new(other)),
         }
+    }
+}
+
+/// The first Linux that has a call (the man pages' HISTORY), or for others the youngest of those that floe uses.
+fn since(call: &str) -> &'static str {
+    match call {
+        "fsopen" | "fsconfig" | "fsmount" | "open_tree" | "move_mount" => "5.2",
+        "pidfd_open" | "clone3" => "5.3",
+        "openat2" => "5.6",
+        _ => "5.12",
     }
 }
 

@@ -24,6 +24,9 @@ impl Archive {
     /// Writes the members that `want` names to the files that `place` makes for them. Each frame is checked before
     /// a byte of it is written; on failure files are left half filled.
     ///
+    /// The frames of everything else are checked too: whoever starts a container from an archive that is damaged in
+    /// its configuration or a member's name should hear of it then.
+    ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Interrupted`], [`Error::Io`].
     pub fn unpack(
@@ -44,10 +47,9 @@ impl Archive {
             }
             files.push((file, member.name.to_string()));
         }
-        let mut frames: Vec<usize> = pieces.keys().copied().collect();
-        frames.sort_unstable();
+        let frames: Vec<usize> = (0..self.frame_count()).collect();
         self.each_frame(&frames, progress, &|number, plain| {
-            for piece in &pieces[&number] {
+            for piece in pieces.get(&number).into_iter().flatten() {
                 let (file, name) = &files[piece.file];
                 file.write_all_at(&plain[piece.from..piece.to], piece.at)
                     .map_err(|source| Error::io("write", name.as_ref(), source))?;
