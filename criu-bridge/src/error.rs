@@ -96,7 +96,11 @@ pub enum Error {
         hint: String,
     },
     /// The kernel has no such system call.
-    #[error("this kernel has no {call}{}; floe needs Linux {} or newer, with nothing that filters the call", of(on), since(call))]
+    #[error(
+        "this kernel has no {call}{}; floe needs Linux {} or newer, with nothing that filters the call",
+        of(on),
+        since(call)
+    )]
     KernelTooOld {
         /// The call.
         call: &'static str,

@@ -50,7 +50,7 @@ impl Watch {
 
     /// CRIU and everything that it made are at their end, or belong to a container.
     pub(crate) fn end(self) {
-        if remove_new(&self.note.before) {
+        if remove_new(&self.note.before, &a_criu_lives) {
             let _ = fs::remove_file(&self.file);
         }
     }
@@ -64,7 +64,7 @@ pub(crate) fn sweep(dir: &Path) {
         let note = read.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
         let alive = |floe: i32| Path::new(&format!("/proc/{floe}")).exists();
         // A note that is no note was being written when its floe was killed: before any CRIU was there.
-        let done = note.is_none_or(|note| !alive(note.floe) && remove_new(&note.before));
+        let done = note.is_none_or(|note| !alive(note.floe) && remove_new(&note.before, &a_criu_lives));
         if done {
             let _ = fs::remove_file(entry.path());
         }
@@ -72,10 +72,15 @@ pub(crate) fn sweep(dir: &Path) {
 }
 
 /// Removes what is not in `before` and nobody uses. `false` if something is still in use.
-fn remove_new(before: &HashSet<PathBuf>) -> bool {
+fn remove_new(before: &HashSet<PathBuf>, a_criu_lives: &dyn Fn() -> bool) -> bool {
     let new: Vec<PathBuf> = present(Path::new(PLACE)).difference(before).cloned().collect();
     if new.is_empty() {
         return true;
+    }
+    // A folder that is about to be mounted on, in a namespace of another restore, looks like one that was left: rmdir(2)
+    // would pull it away. What was listed above was made by a CRIU that had begun by then; where none lives, all are left.
+    if a_criu_lives() {
+        return false;
     }
     let used = mount_tables();
     let mut all = true;
@@ -104,11 +109,23 @@ fn present(place: &Path) -> HashSet<PathBuf> {
 
 /// The mount table of every process.
 fn mount_tables() -> Vec<String> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let numbered = entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()));
-    numbered.filter_map(|entry| fs::read_to_string(entry.path().join("mountinfo")).ok()).collect()
+    processes().filter_map(|process| fs::read_to_string(process.join("mountinfo")).ok()).collect()
+}
+
+/// Whether somebody's CRIU works on this host, or a process that it restores has not become itself yet.
+fn a_criu_lives() -> bool {
+    processes().any(|process| {
+        fs::read_link(process.join("exe")).is_ok_and(|program| {
+            program.file_name().is_some_and(|name| name.to_string_lossy().starts_with("criu"))
+        })
+    })
+}
+
+fn processes() -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()))
+        .map(|entry| entry.path())
 }
 
 #[cfg(test)]
@@ -120,7 +137,9 @@ mod tests {
         let old = tempfile::Builder::new().prefix(".criu.mntns.").tempdir_in(PLACE).unwrap();
         let before = present(Path::new(PLACE));
         let new = tempfile::Builder::new().prefix(".criu.mntns.").tempdir_in(PLACE).unwrap();
-        remove_new(&before);
+        assert!(!remove_new(&before, &|| true));
+        assert!(new.path().exists());
+        remove_new(&before, &|| false);
         assert!(old.path().exists());
         assert!(!new.path().exists());
     }
