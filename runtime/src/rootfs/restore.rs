@@ -88,8 +88,10 @@ fn below_another(config: &Config, path: &Path) -> bool {
 
 impl Drop for RestoreRoot {
     fn drop(&mut self) {
-        if let Err(error) = nix::mount::umount2(&self.path, MntFlags::MNT_DETACH) {
-            tracing::warn!("umount {}: {error}", self.path.display());
+        match nix::mount::umount2(&self.path, MntFlags::MNT_DETACH) {
+            // A restore that failed has taken back the whole folder already, this mount included.
+            Ok(()) | Err(nix::errno::Errno::ENOENT) => {}
+            Err(error) => tracing::warn!("umount {}: {error}", self.path.display()),
         }
         // The container's folder goes with the container; this is only the mount point.
         let _ = std::fs::remove_dir(&self.path);
