@@ -1,5 +1,6 @@
 //! The archive as a sink: a file that gets its name when it is whole.
 
+use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,7 +34,8 @@ pub struct WriterOptions {
     pub frame_size: usize,
     /// Threads that compress.
     pub workers: usize,
-    /// Bytes that may be under way, plain or packed, before [`Sink::push`] blocks.
+    /// Bytes of memory that pieces under way may take, plain or packed, before [`Sink::push`] blocks. Beside it each
+    /// worker has a piece in hand, and some buffers are kept for reuse.
     pub spool_budget: u64,
 }
 
@@ -59,6 +61,7 @@ pub struct ArchiveFile {
     /// Where the plain tar ends, with what waits in `small`.
     plain_at: u64,
     members: Vec<Member>,
+    names: HashSet<MemberName>,
     open: Option<Growing>,
     grown: Vec<Growing>,
 }
@@ -94,6 +97,8 @@ impl ArchiveFile {
             small: Vec::new(),
             plain_at: 0,
             members: Vec::new(),
+            // Written by `complete`, and by nobody else.
+            names: HashSet::from([MemberName::new(INDEX_NAME)?, MemberName::new(MANIFEST_NAME)?]),
             open: None,
             grown: Vec::new(),
         };
@@ -144,7 +149,7 @@ impl ArchiveFile {
         if self.members.len() >= limits::MEMBERS {
             return Err(Error::Limit { what: "the number of members", limit: limits::MEMBERS as u64 });
         }
-        if self.members.iter().any(|member| member.name == *name) {
+        if !self.names.insert(name.clone()) {
             return Err(Error::BadName { name: name.to_string(), what: "it is taken in this archive" });
         }
         let offset = self.plain_at + BLOCK;
@@ -177,7 +182,7 @@ impl ArchiveFile {
         file.sync_all().map_err(|source| Error::io("sync", place.target(), source))?;
         // Read back through the reader's own eyes: a tail that cannot be opened must not replace anything.
         let copy = file.try_clone().map_err(|source| Error::io("duplicate", place.target(), source))?;
-        Archive::from_file(copy, place.target())?;
+        Archive::from_file(copy, place.target())?.frames.check_index()?;
         Ok(Complete {
             sealed: Sealed {
                 path: place.target().to_owned(),
@@ -423,7 +428,7 @@ pub struct Sealed {
     pub frames: u64,
     /// BLAKE3 of the manifest's text, hexadecimal.
     pub manifest_digest: String,
-    /// Most bytes that were under way at once.
+    /// Most bytes of memory that pieces under way took at once.
     pub spool_peak: u64,
     /// How long [`Sink::push`] was blocked, all in all.
     pub blocked: Duration,

@@ -4,7 +4,7 @@
 //! endian), then for each frame its packed and plain size (u32 each) and the BLAKE3 of the frame as it lies in the
 //! file. Every block but the last holds [`BLOCK`] entries.
 
-use crate::limits;
+use crate::frames::Places;
 
 /// Entries in a block: 40 KiB, so that a reader of a single page checks one block and one frame.
 pub(crate) const BLOCK: usize = 1024;
@@ -45,74 +45,75 @@ pub(crate) fn encode(entries: &[Entry]) -> Vec<Vec<u8>> {
     blocks
 }
 
-/// Reads one block, the `number`th, of an index of `total` frames; `offset` and `plain_at` are where the block
-/// before it ended. Appends to `entries` and returns where this one ends.
-pub(crate) fn decode(
-    block: &[u8],
-    number: usize,
-    total: u64,
-    (mut offset, mut plain_at): (u64, u64),
-    entries: &mut Vec<Entry>,
-) -> Result<(u64, u64), String> {
-    let first = (number * BLOCK) as u64;
-    let expected = total.saturating_sub(first).min(BLOCK as u64);
-    if expected == 0 || block.len() as u64 != HEAD as u64 + expected * ENTRY as u64 {
-        return Err(format!("block {number} has {} bytes", block.len()));
+/// Reads the block that begins with frame `first`, and has to say of its frames what `places` says. Returns their
+/// digests.
+pub(crate) fn decode(block: &[u8], first: usize, places: &Places) -> Result<Vec<[u8; 32]>, String> {
+    let frames = places.described().saturating_sub(first).min(BLOCK);
+    let size = HEAD + frames * ENTRY;
+    // Only the last one is followed by anything: what fills it up to a block of the tar.
+    let padding = if first + frames < places.described() { 0 } else { 511 };
+    if frames == 0 || block.len() < size || block.len() > size + padding {
+        return Err(format!("the block of frame {first} has {} bytes", block.len()));
     }
     let word = |at: usize| {
         let mut bytes = [0u8; 8];
         bytes.copy_from_slice(&block[at..at + 8]);
         u64::from_le_bytes(bytes)
     };
-    if (word(0), word(8), word(16)) != (first, offset, plain_at) {
-        return Err(format!("block {number} does not follow the one before it"));
+    if Some((word(8), word(16))) != places.start(first) || word(0) != first as u64 {
+        return Err(format!("the block of frame {first} does not follow the one before it"));
     }
-    for raw in block[HEAD..].chunks_exact(ENTRY) {
+    let mut digests = Vec::with_capacity(frames);
+    for (number, raw) in (first..).zip(block[HEAD..size].chunks_exact(ENTRY)) {
         let half = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
-        let (packed, plain) = (half(0), half(4));
-        if plain as usize > limits::FRAME || u64::from(plain) > u64::from(packed) * limits::RATIO {
-            return Err(format!("block {number} has a frame of {packed} bytes for {plain}"));
+        if (half(0), half(4)) != places.sizes(number) {
+            return Err(format!("frame {number} has another size than the seek table says"));
         }
         let mut digest = [0u8; 32];
         digest.copy_from_slice(&raw[8..]);
-        entries.push(Entry { offset, packed, plain, digest });
-        offset += u64::from(packed);
-        plain_at += u64::from(plain);
+        digests.push(digest);
     }
-    Ok((offset, plain_at))
+    Ok(digests)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn blocks_say_again_what_went_in() {
+    fn some(count: u32) -> (Vec<Entry>, Places) {
+        let mut places = Places::with_capacity(count as usize);
         let mut entries = Vec::new();
-        let mut offset = 0;
-        for number in 0..2500u32 {
-            entries.push(Entry { offset, packed: 100 + number, plain: 4096, digest: [number as u8; 32] });
-            offset += u64::from(100 + number);
+        for number in 0..count {
+            let (offset, packed, plain) = (places.end().0, 100 + number, 4096);
+            entries.push(Entry { offset, packed, plain, digest: [number as u8; 32] });
+            places.push(packed, plain);
         }
-        let blocks = encode(&entries);
-        assert_eq!(blocks.len(), 3);
-        let mut read = Vec::new();
-        let mut at = (0, 0);
-        for (number, block) in blocks.iter().enumerate() {
-            at = decode(block, number, 2500, at, &mut read).unwrap();
-        }
-        assert_eq!(read, entries);
-        assert_eq!(at, (offset, 2500 * 4096));
+        places.keep(count as usize, Vec::new());
+        (entries, places)
     }
 
     #[test]
-    fn a_block_out_of_place_or_with_a_bomb_is_refused() {
-        let entries = vec![Entry { offset: 0, packed: 10, plain: 20, digest: [0; 32] }; 1];
-        let block = encode(&entries).remove(0);
-        assert!(decode(&block, 0, 2, (0, 0), &mut Vec::new()).is_err());
-        assert!(decode(&block, 0, 1, (1, 0), &mut Vec::new()).is_err());
-        assert!(decode(&block[..block.len() - 1], 0, 1, (0, 0), &mut Vec::new()).is_err());
-        let bomb = encode(&[Entry { offset: 0, packed: 1, plain: 1 << 20, digest: [0; 32] }]).remove(0);
-        assert!(decode(&bomb, 0, 1, (0, 0), &mut Vec::new()).is_err());
+    fn blocks_say_again_what_went_in() {
+        let (entries, places) = some(2500);
+        let blocks = encode(&entries);
+        assert_eq!(blocks.iter().map(Vec::len).collect::<Vec<_>>(), [40984, 40984, 18104]);
+        let digests =
+            blocks.iter().enumerate().flat_map(|(at, block)| decode(block, at * BLOCK, &places).unwrap());
+        assert!(digests.eq(entries.iter().map(|entry| entry.digest)));
+    }
+
+    #[test]
+    fn a_block_that_does_not_fit_is_refused() {
+        let (entries, places) = some(2500);
+        let blocks = encode(&entries);
+        assert!(decode(&blocks[0], BLOCK, &places).unwrap_err().contains("follow"));
+        assert!(decode(&blocks[2], BLOCK, &places).unwrap_err().contains("bytes"));
+        assert!(decode(&blocks[0][..40983], 0, &places).unwrap_err().contains("bytes"));
+        assert!(decode(&[&blocks[0][..], &[0]].concat(), 0, &places).unwrap_err().contains("bytes"));
+        assert!(decode(&[&blocks[2][..], &[0; 511]].concat(), 2048, &places).is_ok());
+        assert!(decode(&[], 4096, &places).is_err());
+        let mut block = blocks[1].clone();
+        block[HEAD] ^= 1;
+        assert!(decode(&block, BLOCK, &places).unwrap_err().contains("frame 1024 has another size"));
     }
 }

@@ -24,11 +24,15 @@ mod archive;
 mod archive_file;
 pub mod criu;
 mod error;
+#[cfg(test)]
+mod forged;
 mod frame;
+mod frames;
 mod index;
 pub mod limits;
 mod manifest;
 mod name;
+mod open;
 mod pipeline;
 mod place;
 mod sink;

@@ -30,6 +30,15 @@ enum Content {
     Frame(Vec<u8>, u32),
 }
 
+impl Content {
+    /// Bytes of memory that it takes: what a buffer holds in reserve counts too.
+    fn memory(&self) -> u64 {
+        match self {
+            Content::Plain(bytes) | Content::Frame(bytes, _) => bytes.capacity() as u64,
+        }
+    }
+}
+
 struct Job {
     number: u64,
     content: Content,
@@ -39,6 +48,8 @@ struct Packed {
     bytes: Vec<u8>,
     plain: u32,
     digest: [u8; 32],
+    /// Bytes of memory that are counted for it.
+    memory: u64,
 }
 
 #[derive(Default)]
@@ -164,9 +175,7 @@ impl Pipeline {
     }
 
     fn submit(&self, content: Content) -> Result<u64> {
-        let size = match &content {
-            Content::Plain(bytes) | Content::Frame(bytes, _) => bytes.len() as u64,
-        };
+        let size = content.memory();
         let mut state = self.shared.lock();
         if state.waiting > 0 && state.waiting + size > self.budget {
             let since = Instant::now();
@@ -234,11 +243,23 @@ fn compress(shared: &Shared, level: i32) {
         Ok(compressor) => compressor,
         Err(error) => return shared.fail("compress for", &error),
     };
+    let _watch = Watch(shared);
     while let Some((job, out)) = next_job(shared) {
-        let number = job.number;
+        let (number, memory) = (job.number, job.content.memory());
         match pack(&mut compressor, job.content, out) {
-            Ok((packed, plain)) => deliver(shared, number, packed, plain),
+            Ok((packed, plain)) => deliver(shared, number, packed, plain, memory),
             Err(error) => return shared.fail("compress for", &error),
+        }
+    }
+}
+
+/// A thread that panics wakes those that wait for it.
+struct Watch<'a>(&'a Shared);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("write", &std::io::Error::other("a thread that worked on it panicked"));
         }
     }
 }
@@ -283,23 +304,31 @@ fn pack(
             compressor.compress_to_buffer(&plain, &mut out)?;
             let size = u32::try_from(plain.len()).map_err(std::io::Error::other)?;
             plain.clear();
-            (Packed { digest: *blake3::hash(&out).as_bytes(), bytes: out, plain: size }, Some(plain))
+            (
+                Packed { digest: *blake3::hash(&out).as_bytes(), bytes: out, plain: size, memory: 0 },
+                Some(plain),
+            )
         }
         Content::Frame(bytes, plain) => {
-            (Packed { digest: *blake3::hash(&bytes).as_bytes(), bytes, plain }, None)
+            (Packed { digest: *blake3::hash(&bytes).as_bytes(), bytes, plain, memory: 0 }, None)
         }
     };
     Ok(done)
 }
 
-fn deliver(shared: &Shared, number: u64, packed: Packed, buffer: Option<Vec<u8>>) {
+/// Hands a packed piece on. `memory` was counted for it until now, from here on it is what it was packed to.
+fn deliver(shared: &Shared, number: u64, mut packed: Packed, buffer: Option<Vec<u8>>, memory: u64) {
     let mut state = shared.lock();
-    if let Some(buffer) = buffer {
-        // Counted by what it was until now, from here on by what it was packed to.
-        state.waiting = state.waiting.saturating_sub(u64::from(packed.plain)) + packed.bytes.len() as u64;
-        if state.free.len() < KEPT_BUFFERS {
-            state.free.push(buffer);
-        }
+    if state.packed.len() >= KEPT_BUFFERS {
+        // The disk does not keep up: many will wait, and none is to hold more than it needs.
+        drop(state);
+        packed.bytes.shrink_to_fit();
+        state = shared.lock();
+    }
+    packed.memory = packed.bytes.capacity() as u64;
+    state.waiting = state.waiting.saturating_sub(memory) + packed.memory;
+    if let Some(buffer) = buffer.filter(|_| state.free.len() < KEPT_BUFFERS) {
+        state.free.push(buffer);
     }
     state.packed.insert(number, packed);
     drop(state);
@@ -308,6 +337,7 @@ fn deliver(shared: &Shared, number: u64, packed: Packed, buffer: Option<Vec<u8>>
 }
 
 fn write(shared: &Shared, mut file: File) {
+    let _watch = Watch(shared);
     let mut offset = 0;
     loop {
         let mut state = shared.lock();
@@ -327,7 +357,7 @@ fn write(shared: &Shared, mut file: File) {
         }
         let mut state = shared.lock();
         let size = packed.bytes.len();
-        state.waiting = state.waiting.saturating_sub(size as u64);
+        state.waiting = state.waiting.saturating_sub(packed.memory);
         state.entries.push(Entry {
             offset,
             packed: u32::try_from(size).unwrap_or(u32::MAX),

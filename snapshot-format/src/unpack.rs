@@ -2,21 +2,27 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crate::archive::{Archive, FrameReader, Verified};
-use crate::error::{Error, Part, Result};
+use crate::archive::{Archive, Verified};
+use crate::error::{Error, Result};
+use crate::frames::{Reader, overlap};
 use crate::manifest::{Member, MemberKind};
 use crate::sink::Progress;
-use crate::tarball;
+
+/// Plain bytes for which a further thread is started.
+const THREAD_WORTH: u64 = 256 << 10;
 
 /// A piece of a frame that goes to a file.
 struct Piece {
+    /// Number of the file.
     file: usize,
-    from: usize,
-    to: usize,
+    /// Its bytes in the frame.
+    within: Range<usize>,
+    /// Where they go in the file.
     at: u64,
 }
 
@@ -40,64 +46,38 @@ impl Archive {
         for member in self.members().iter().filter(|member| member.kind == MemberKind::File && want(member)) {
             let file =
                 place(member).map_err(|source| Error::io("create", member.name.as_str().as_ref(), source))?;
-            for number in self.frames_of(member) {
-                let (from, to) = self.overlap(number, member);
-                let at = (self.start(number) + from as u64).saturating_sub(member.offset);
-                pieces.entry(number).or_default().push(Piece { file: files.len(), from, to, at });
+            for number in self.frames.covering(member.offset, member.size) {
+                let frame = self.frames.range(number);
+                let within = overlap(&frame, member.offset, member.size);
+                let at = frame.start.saturating_sub(member.offset);
+                pieces.entry(number).or_default().push(Piece { file: files.len(), within, at });
             }
             files.push((file, member.name.to_string()));
         }
-        let frames: Vec<usize> = (0..self.frame_count()).collect();
+        let frames: Vec<usize> = (0..self.frames.count()).collect();
         self.each_frame(&frames, progress, &|number, plain| {
             for piece in pieces.get(&number).into_iter().flatten() {
                 let (file, name) = &files[piece.file];
-                file.write_all_at(&plain[piece.from..piece.to], piece.at)
+                file.write_all_at(&plain[piece.within.clone()], piece.at)
                     .map_err(|source| Error::io("write", name.as_ref(), source))?;
             }
             Ok(())
         })
     }
 
-    /// Reads every frame, compares every digest, and checks that the tar headers say what the manifest says.
+    /// Reads every frame, compares every digest, and checks that another tar reader would find in it exactly what the
+    /// manifest says.
     ///
     /// # Errors
     /// [`Error::Damaged`] with the first place that is wrong; [`Error::Interrupted`], [`Error::Io`].
     pub fn verify(&self, progress: &dyn Progress) -> Result<Verified> {
-        let frames: Vec<usize> = (0..self.frame_count()).collect();
+        let frames: Vec<usize> = (0..self.frames.count()).collect();
         self.each_frame(&frames, progress, &|_, _| Ok(()))?;
-        self.check_headers()?;
-        for member in
-            self.members().iter().filter(|member| member.kind == MemberKind::File && !member.of_frames)
-        {
-            if member.name.as_str() != crate::INDEX_NAME {
-                self.read(&member.name)?;
-            }
-        }
-        Ok(Verified {
-            members: self.members().len() as u64 + 1,
-            frames: self.frame_count() as u64,
-            bytes: self.file_size()?,
-            plain_bytes: self.plain_total(),
-        })
-    }
-
-    /// What a plain tar reader sees must be what the manifest says.
-    fn check_headers(&self) -> Result<()> {
-        let mut header = [0u8; 512];
-        for member in self.members().iter().filter(|member| member.name.as_str() != crate::INDEX_NAME) {
-            let expected = tarball::header(&member.name, member.kind, member.mode, member.size)?;
-            let place = Member { offset: member.offset.saturating_sub(512), size: 512, ..member.clone() };
-            self.read_at(&place, 0, &mut header)?;
-            if header != expected {
-                let part = Part::Member(member.name.to_string());
-                return Err(self.damaged(
-                    0,
-                    part,
-                    "its tar header is another than the manifest says".to_owned(),
-                ));
-            }
-        }
-        Ok(())
+        let mut content = Vec::new();
+        self.frames.with_reader(|reader| {
+            self.members().iter().try_for_each(|member| self.check_member(member, reader, &mut content))
+        })?;
+        Ok(self.totals())
     }
 
     /// Reads `frames` on all cores and hands each to `then`. The first failure stops all.
@@ -107,7 +87,11 @@ impl Archive {
         progress: &dyn Progress,
         then: &(dyn Fn(usize, &[u8]) -> Result<()> + Sync),
     ) -> Result<()> {
-        let total: u64 = frames.iter().map(|number| self.plain_size(*number)).sum();
+        let size = |number: usize| {
+            let range = self.frames.range(number);
+            range.end - range.start
+        };
+        let total: u64 = frames.iter().map(|number| size(*number)).sum();
         let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
         let stop = AtomicBool::new(false);
         // The lowest frame that failed, so that what is said does not depend on the threads.
@@ -119,24 +103,30 @@ impl Archive {
                 *slot = Some((number, error));
             }
         };
-        let work = || {
-            let mut reader = match FrameReader::new(self) {
-                Ok(reader) => reader,
-                Err(error) => return fail(0, error),
-            };
-            while !stop.load(Ordering::Relaxed) {
-                let Some(&number) = frames.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-                if progress.cancelled() {
-                    return fail(number, Error::Interrupted { path: self.path.clone() });
-                }
-                if let Err(error) = reader.read(number).and_then(|plain| then(number, plain)) {
-                    return fail(number, error);
-                }
-                let size = self.plain_size(number);
-                progress.bytes(done.fetch_add(size, Ordering::Relaxed) + size, total);
+        let one = |reader: &mut Reader<'_>, number: usize| {
+            if progress.cancelled() {
+                return Err(Error::Interrupted { path: self.path().to_owned() });
             }
+            reader.frame(number).and_then(|plain| then(number, plain))?;
+            progress.bytes(done.fetch_add(size(number), Ordering::Relaxed) + size(number), total);
+            Ok(())
         };
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(frames.len().max(1));
+        let work = || {
+            let all = self.frames.with_reader(|reader| {
+                while !stop.load(Ordering::Relaxed) {
+                    let Some(&number) = frames.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                    if let Err(error) = one(reader, number) {
+                        fail(number, error);
+                    }
+                }
+                Ok(())
+            });
+            // Without a context for zstd there is nothing that it can do.
+            all.unwrap_or_else(|error| fail(0, error));
+        };
+        // A thread costs as much as some frames do.
+        let worth = usize::try_from(total / THREAD_WORTH).unwrap_or(usize::MAX).min(frames.len()).max(1);
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(worth);
         std::thread::scope(|scope| {
             for _ in 1..workers {
                 scope.spawn(work);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic")]
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -99,6 +100,77 @@ fn place() -> Place {
     Place { _dir: dir, path }
 }
 
+/// Members of random sizes, small ones and grown ones by turns, in pieces of random sizes, come back whole.
+#[test]
+fn members_of_any_size_come_back() {
+    let place = place();
+    let mut next = noise(77);
+    for round in 0..40 {
+        let options = WriterOptions {
+            frame_size: 4096 << (next() % 4),
+            workers: 1 + (next() % 4) as usize,
+            ..small_frames()
+        };
+        let mut archive = ArchiveFile::create(&place.path, &head(), options).unwrap();
+        let mut written = Vec::new();
+        for number in 0..next() % 12 {
+            let member = name(&format!("folder/member-{number}"));
+            let size = (next() % (1 << (next() % 18))) as usize;
+            let content: Vec<u8> = pages(size.div_ceil(4096), next()).drain(..size).collect();
+            if next().is_multiple_of(2) {
+                archive.add(&member, 0o640, &content).unwrap();
+            } else {
+                archive.begin(&member, 0o600).unwrap();
+                let mut left = &content[..];
+                while !left.is_empty() {
+                    let mut buffer = archive.buffer();
+                    let (now, later) =
+                        left.split_at((1 + next() as usize % buffer.capacity()).min(left.len()));
+                    buffer.extend_from_slice(now);
+                    archive.push(buffer).unwrap();
+                    left = later;
+                }
+                archive.end().unwrap();
+            }
+            written.push((member, content));
+        }
+        let sealed = archive.complete(manifest()).unwrap().publish().unwrap();
+        let archive = Archive::open(&place.path).unwrap();
+        for (member, content) in &written {
+            assert!(archive.read(member).unwrap() == *content, "round {round}: {member}");
+        }
+        let verified = archive.verify(&Unheard).unwrap();
+        assert_eq!(verified.members, written.len() as u64 + 3);
+        assert_eq!((verified.frames, verified.bytes), (sealed.frames, sealed.bytes));
+        assert_eq!(verified.plain_bytes, sealed.plain_bytes);
+    }
+}
+
+/// More frames than a block of the index describes: the index is read in parts.
+#[test]
+fn an_index_of_many_blocks_is_read_in_parts() {
+    let place = place();
+    let bytes = pages(2100, 5);
+    write(&place.path, &bytes, small_frames());
+    let archive = Archive::open(&place.path).unwrap();
+    assert_eq!(archive.manifest().index.parts.len(), 1 + 3);
+    let index = archive.read(&name("floe-index")).unwrap();
+    assert_eq!(index.len() as u64, archive.member(&name("floe-index")).unwrap().size);
+
+    // A block that is damaged is in the way of the frames that it describes, and of no others.
+    let block = &archive.manifest().index.parts[3];
+    let file = std::fs::OpenOptions::new().write(true).open(&place.path).unwrap();
+    file.write_all_at(&[0], block.offset + u64::from(block.packed) / 2).unwrap();
+    let archive = Archive::open(&place.path).unwrap();
+    let member = archive.member(&name("checkpoint/pages-1.img")).unwrap();
+    let mut page = [0; 4096];
+    archive.read_at(member, 0, &mut page).unwrap();
+    assert_eq!(page, bytes[..4096]);
+    let error = archive.read_at(member, 2099 * 4096, &mut page).unwrap_err();
+    assert!(error.is_damage() && error.to_string().contains("the index"), "{error}");
+    assert!(archive.verify(&Unheard).unwrap_err().is_damage());
+}
+
 #[test]
 fn what_goes_in_comes_out() {
     let place = place();
@@ -158,19 +230,23 @@ fn check(path: &Path) -> Result<(), Error> {
 #[test]
 fn every_flipped_bit_is_found() {
     let place = place();
-    write(&place.path, &pages(4, 1), small_frames());
-    let good = std::fs::read(&place.path).unwrap();
+    write(&place.path, &pages(2, 1), small_frames());
     check(&place.path).unwrap();
-    let damaged = place.path.with_file_name("damaged");
+    let mut good = std::fs::read(&place.path).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&place.path).unwrap();
     for at in 0..good.len() {
-        let mut bytes = good.clone();
-        bytes[at] ^= 1 << (at % 8);
-        std::fs::write(&damaged, &bytes).unwrap();
-        match check(&damaged) {
-            Err(error) if error.is_damage() => {}
-            other => panic!("bit flipped at byte {at} of {}: {other:?}", good.len()),
+        for bit in 0..8 {
+            good[at] ^= 1 << bit;
+            file.write_all_at(&good[at..=at], at as u64).unwrap();
+            match check(&place.path) {
+                Err(error) if error.is_damage() => {}
+                other => panic!("bit {bit} flipped at byte {at} of {}: {other:?}", good.len()),
+            }
+            good[at] ^= 1 << bit;
         }
+        file.write_all_at(&good[at..=at], at as u64).unwrap();
     }
+    check(&place.path).unwrap();
 }
 
 #[test]
@@ -217,6 +293,9 @@ fn other_files_are_told_apart() {
     assert!(said(b"").contains("empty"));
     assert!(said(&[0x1f, 0x8b, 8, 0, 0]).contains("gzip"));
     assert!(said(b"hello").contains("no zstd"));
+    let mut tar = [0; 1024];
+    tar[257..262].copy_from_slice(b"ustar");
+    assert!(said(&tar).contains("tar that is not packed"));
     assert!(said(&zstd::bulk::compress(&[7; 4096], 1).unwrap().repeat(20)).contains("podman"));
     assert!(matches!(Archive::open(place.path.parent().unwrap()), Err(Error::NotAFloeArchive { .. })));
     assert!(matches!(Archive::open(Path::new("/nonexistent/x")), Err(Error::Io { .. })));
@@ -336,18 +415,73 @@ fn a_full_disk_is_an_error_with_the_file_and_leaves_nothing() {
     assert_eq!(std::fs::read_dir(place.path.parent().unwrap()).unwrap().count(), 0);
 }
 
+/// Most memory that a process had, in bytes (`VmHWM` of proc_pid_status(5)).
+fn most_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
 #[test]
 fn the_spool_stays_within_its_budget() {
+    // In a process of its own, whose memory is measured.
+    if std::env::var_os("FLOE_TEST_SPOOL").is_none() {
+        let me = std::env::current_exe().unwrap();
+        let test = ["--exact", "the_spool_stays_within_its_budget"];
+        let status = Command::new(me).args(test).env("FLOE_TEST_SPOOL", "1").status().unwrap();
+        assert!(status.success());
+        return;
+    }
     let place = place();
-    let budget = 1 << 20;
-    let options = WriterOptions { spool_budget: budget, level: 9, ..WriterOptions::default() };
+    let (budget, piece) = (8 << 20, pages(32, 4));
+    let options = WriterOptions { spool_budget: budget, level: 6, workers: 2, ..WriterOptions::default() };
     let mut archive = ArchiveFile::create(&place.path, &head(), options).unwrap();
     archive.begin(&name("checkpoint/pages-1.img"), 0o600).unwrap();
-    push_all(&mut archive, &pages(4096, 4));
+    let before = most_memory();
+    for _ in 0..1024 {
+        let mut buffer = archive.buffer();
+        buffer.extend_from_slice(&piece);
+        archive.push(buffer).unwrap();
+    }
+    let grown = most_memory() - before;
     archive.end().unwrap();
     let sealed = archive.complete(manifest()).unwrap().publish().unwrap();
+    assert!(sealed.plain_bytes > 128 << 20);
     assert!(sealed.spool_peak <= budget, "{}", sealed.spool_peak);
     assert!(sealed.blocked > std::time::Duration::ZERO);
+    // The budget, two sets of 64 buffers that are kept, and what zstd needs for each worker.
+    assert!(grown < budget + (24 << 20), "{} MiB beyond a budget of {} MiB", grown >> 20, budget >> 20);
+}
+
+#[test]
+fn a_header_for_more_than_eight_gigabytes_is_understood_elsewhere() {
+    // ustar has eleven octal digits for a size; beyond them it is written in binary, as GNU tar does.
+    let mut header = tar::Header::new_ustar();
+    header.set_path("checkpoint/pages-1.img").unwrap();
+    header.set_size(9 << 30);
+    header.set_cksum();
+    let place = place();
+    std::fs::write(&place.path, header.as_bytes()).unwrap();
+    let script = "import sys, tarfile\n\
+                  print(tarfile.TarInfo.frombuf(open(sys.argv[1], 'rb').read(512), 'utf-8', 'strict').size)";
+    assert_eq!(
+        run("python3", &["-c", script, place.path.to_str().unwrap()]).trim(),
+        (9u64 << 30).to_string()
+    );
+}
+
+#[test]
+fn verification_can_be_stopped() {
+    struct Stop;
+    impl floe_snapshot_format::Progress for Stop {
+        fn cancelled(&self) -> bool {
+            true
+        }
+    }
+    let place = place();
+    write(&place.path, &pages(4, 1), small_frames());
+    let error = Archive::open(&place.path).unwrap().verify(&Stop).unwrap_err();
+    assert!(matches!(error, Error::Interrupted { .. }) && !error.is_damage());
 }
 
 #[test]
@@ -357,7 +491,9 @@ fn misuse_and_bad_names_are_errors() {
     assert!(matches!(archive.push(vec![1]), Err(Error::Misuse { .. })));
     assert!(matches!(archive.end(), Err(Error::Misuse { .. })));
     archive.add(&name("a"), 0o600, b"").unwrap();
-    assert!(matches!(archive.add(&name("a"), 0o600, b""), Err(Error::BadName { .. })));
+    for taken in ["a", "floe-head.json", "floe-index", "floe.json"] {
+        assert!(matches!(archive.add(&name(taken), 0o600, b""), Err(Error::BadName { .. })), "{taken}");
+    }
     archive.begin(&name("b"), 0o600).unwrap();
     assert!(matches!(archive.add(&name("c"), 0o600, b""), Err(Error::Misuse { .. })));
 }
