@@ -110,6 +110,17 @@ fn wait_for_criu_to_end(place: &Place) {
     panic!("criu is still there 20 s after floe was killed");
 }
 
+/// Folders that criu left in `/tmp` go with a floe command that comes when no criu lives on this host, be it another
+/// test's.
+fn wait_for_criu_folders_to_go(place: &Place) {
+    let begun = Instant::now();
+    let any = || files(Path::new("/tmp")).iter().any(|path| path.to_string_lossy().contains("/.criu.mntns."));
+    while any() && begun.elapsed() < Duration::from_secs(20) {
+        place.ok(["list", "--quiet"]);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 fn beat(bundle: &Bundle) -> Vec<u8> {
     fs::read(bundle.door("beat")).unwrap()
 }
@@ -270,6 +281,7 @@ fn a_struck_restore_leaves_nothing() {
             let ended = strike(&place, &arguments, phase, fault);
             assert!(ended.reached, "{what}: it did not come that far: {}", ended.said);
             wait_for_criu_to_end(&place);
+            wait_for_criu_folders_to_go(&place);
             // Any command repairs what a killed floe left.
             let list = place.ok(["list", "--quiet"]);
             if ended.code == Some(0) || list.contains(&name) {

@@ -64,7 +64,9 @@ pub(crate) fn sweep(dir: &Path) {
         let note = read.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
         let alive = |floe: i32| Path::new(&format!("/proc/{floe}")).exists();
         // A note that is no note was being written when its floe was killed: before any CRIU was there.
-        let done = note.is_none_or(|note| !alive(note.floe) && remove_new(&note.before, &a_criu_lives));
+        // One of the killed floe's may still be at work, and make its folder only later.
+        let over = |note: &Note| !alive(note.floe) && !a_criu_lives();
+        let done = note.is_none_or(|note| over(&note) && remove_new(&note.before, &a_criu_lives));
         if done {
             let _ = fs::remove_file(entry.path());
         }
