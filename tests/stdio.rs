@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -333,6 +334,37 @@ fn a_file_appended_to_goes_on_at_its_end_whatever_happened() {
     for fate in [Fate::Same, Fate::Grown, Fate::Truncated, Fate::Rotated] {
         files_of_the_host(true, fate);
     }
+}
+
+/// What flags a file was opened with is no obstacle, and neither is that it lost its name.
+#[test]
+fn a_file_that_was_deleted_already_is_replaced_by_an_empty_one() {
+    let place = Place::new("deleted");
+    let before = Picture::without_criu(&place, &[]);
+    let (bundle, name, again) = (writer(&place), place.name("first"), place.name("again"));
+    let paths = [place.join("gone.log"), place.join("kept.log")];
+    let no_follow = |path: &Path| {
+        let flags = nix::libc::O_NOFOLLOW;
+        OpenOptions::new().create(true).write(true).truncate(true).custom_flags(flags).open(path).unwrap()
+    };
+    let [stdout, stderr] = [no_follow(&paths[0]), no_follow(&paths[1])];
+    place.start_with(&name, bundle.path(), |command| {
+        command.stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+    });
+    bundle.ready();
+    bundle.ask_ok("write 2");
+    fs::remove_file(&paths[0]).unwrap();
+    let archive = freeze(&place, &name);
+    restore(&place, &again, &archive, |command| {
+        command.stdout(Stdio::null());
+    });
+    let log = fs::read_to_string(place.join("restore.log")).unwrap();
+    assert!(log.contains("deleted file"), "{log}");
+    assert_eq!(bundle.ask_ok("write 2"), "4");
+    place.ok(["delete", "--force", &again]);
+    assert!(!paths[0].exists());
+    assert_eq!(fs::read_to_string(&paths[1]).unwrap(), "err 1\nerr 2\nerr 3\nerr 4\n");
+    before.assert_unchanged();
 }
 
 #[test]

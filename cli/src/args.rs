@@ -72,7 +72,7 @@ pub fn usage(error: &clap::Error) -> ExitCode {
         && let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
     {
         let name = flag.split([' ', '=']).next().unwrap_or(flag);
-        eprintln!("floe: flag needs an argument: {name}");
+        crate::logging::complain(&format!("floe: flag needs an argument: {name}"));
         return ExitCode::from(2);
     }
     // Help and the version are no errors.

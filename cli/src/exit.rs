@@ -1,5 +1,6 @@
 //! Errors as words and exit codes.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use floe_criu_bridge::Error as Bridge;
@@ -53,11 +54,11 @@ pub fn report(error: &anyhow::Error, globals: &Globals) -> ExitCode {
             "path": told.path,
             "log": told.evidence,
         }});
-        println!("{object}");
+        let _ = writeln!(std::io::stdout(), "{object}");
     } else {
-        eprintln!("floe: {}", told.line());
+        logging::complain(&format!("floe: {}", told.line()));
         for line in &told.evidence {
-            eprintln!("  {line}");
+            logging::complain(&format!("  {line}"));
         }
     }
     logging::to_file(globals, "error", &told.line());

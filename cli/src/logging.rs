@@ -22,11 +22,16 @@ pub fn begin(globals: &Globals) {
         globals.log.as_ref().and_then(|path| match OpenOptions::new().create(true).append(true).open(path) {
             Ok(file) => Some(FileLog { file: Mutex::new(file), form: globals.log_format }.with_filter(level)),
             Err(error) => {
-                eprintln!("floe: open the log {}: {error}", path.display());
+                complain(&format!("floe: open the log {}: {error}", path.display()));
                 None
             }
         });
     tracing_subscriber::registry().with(stderr).with(file).init();
+}
+
+/// A line on stderr. One that nobody reads any more (`floe … 2>&1 | head`) is no reason to end.
+pub fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// One message straight into the log file: the last words of a failed call.

@@ -8,13 +8,15 @@ use floe_criu_bridge::{Phase, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::args::ProgressForm;
+use crate::args::{Globals, ProgressForm};
+use crate::logging;
 
 /// One of the forms.
 #[derive(Debug)]
 pub struct Shown {
     form: Form,
     began: Instant,
+    globals: Globals,
     last: Mutex<Option<Instant>>,
 }
 
@@ -27,7 +29,7 @@ enum Form {
 
 impl Shown {
     /// In the form that was asked for.
-    pub fn new(form: ProgressForm) -> Self {
+    pub fn new(form: ProgressForm, globals: &Globals) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let form = match form {
             ProgressForm::Json => Form::Json,
@@ -35,7 +37,7 @@ impl Shown {
             ProgressForm::Auto if !terminal => Form::Quiet,
             ProgressForm::Auto | ProgressForm::Bar => Form::Bar(ProgressBar::no_length().with_style(style())),
         };
-        Self { form, began: Instant::now(), last: Mutex::new(None) }
+        Self { form, began: Instant::now(), globals: globals.clone(), last: Mutex::new(None) }
     }
 
     /// Takes the bar away, for what is printed next.
@@ -47,7 +49,7 @@ impl Shown {
 
     fn line(&self, object: serde_json::Value) {
         if matches!(self.form, Form::Json) {
-            eprintln!("{object}");
+            logging::complain(&object.to_string());
         }
     }
 
@@ -85,10 +87,12 @@ impl Progress for Shown {
 
     fn warn(&self, message: &str) {
         match &self.form {
-            Form::Bar(bar) => bar.suspend(|| eprintln!("floe: warning: {message}")),
+            Form::Bar(bar) => bar.suspend(|| logging::complain(&format!("floe: warning: {message}"))),
             Form::Json => self.line(json!({"warning": message})),
-            Form::Quiet => eprintln!("floe: warning: {message}"),
+            // Who named a log reads it there; stderr may be the container's own.
+            Form::Quiet if self.globals.log.is_some() => {}
+            Form::Quiet => logging::complain(&format!("floe: warning: {message}")),
         }
-        tracing::debug!("{message}");
+        logging::to_file(&self.globals, "warning", message);
     }
 }

@@ -62,6 +62,9 @@ pub struct OutsideFile {
     pub size: u64,
     /// Open flags.
     pub flags: i32,
+    /// Whether it had been deleted (no link was left) at the checkpoint.
+    #[serde(default)]
+    pub deleted: bool,
 }
 
 /// A terminal of the host.
@@ -176,9 +179,11 @@ impl HostFiles {
             Kind::Regular => {
                 let key = format!("file[{:x}:{:x}]", descriptor.mount, descriptor.inode);
                 if !self.files.iter().any(|file| file.key == key) {
-                    let Descriptor { size, flags, target, .. } = descriptor;
-                    self.paths.insert(key.clone(), target);
-                    self.files.push(OutsideFile { key, stdio, size, flags });
+                    let Descriptor { size, flags, target, deleted, .. } = descriptor;
+                    if !deleted {
+                        self.paths.insert(key.clone(), target);
+                    }
+                    self.files.push(OutsideFile { key, stdio, size, flags, deleted });
                 }
             }
             Kind::Terminal => {

@@ -68,6 +68,8 @@ pub struct Descriptor {
     pub rdev: u64,
     /// Size in bytes, for regular files.
     pub size: u64,
+    /// Whether it has no name any more.
+    pub deleted: bool,
     /// Offset in bytes.
     pub position: u64,
     /// Open flags (`O_*`).
@@ -109,6 +111,7 @@ fn descriptor(pid: i32, fd: i32) -> Option<Descriptor> {
         device: meta.dev(),
         rdev: meta.rdev(),
         size: meta.len(),
+        deleted: meta.nlink() == 0,
         position: field(&info, "pos:", 10).unwrap_or(0),
         flags: field(&info, "flags:", 8).and_then(|flags| i32::try_from(flags).ok()).unwrap_or(0),
         target,

@@ -8,7 +8,7 @@ use floe_criu_bridge::{Blocker, Criu, Error};
 use floe_snapshot_format::{Archive, Unheard};
 use serde_json::{Value, json};
 
-use super::{archive_path, container, in_form};
+use super::{archive_path, container, in_form, say};
 use crate::args::{Format, Globals};
 
 /// Arguments of `check`.
@@ -28,9 +28,9 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
     let json = arguments.format == Format::Json;
     let answer = in_form(json, ask(globals, arguments))?;
     if json {
-        println!("{}", answer.value);
+        say(&format!("{}\n", answer.value))?;
     } else {
-        answer.lines.iter().for_each(|line| println!("{line}"));
+        say(&answer.lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;
     }
     Ok(if answer.fit { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }

@@ -8,7 +8,7 @@ use floe_criu_bridge::Criu;
 use floe_criu_bridge::checkpoint::{self, Options, Report, Tcp, Tools};
 use floe_criu_bridge::record::Records;
 
-use super::{archive_path, container, in_form, size, time};
+use super::{archive_path, container, in_form, say, size, time};
 use crate::args::{Format, Globals, ProgressForm};
 use crate::progress::Shown;
 use crate::signals::cancel_on_signals;
@@ -85,9 +85,9 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
     let json = arguments.format == Format::Json;
     let report = in_form(json, make(globals, arguments))?;
     if json {
-        println!("{}", serde_json::to_string(&report)?);
+        say(&format!("{}\n", serde_json::to_string(&report)?))?;
     } else {
-        print(&report, &arguments.id);
+        say(&told(&report, &arguments.id))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -96,7 +96,7 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Report> {
     let path = archive_path(&arguments.to)?;
     let mut container = container(globals, &arguments.id)?;
     let criu = Criu::locate(globals.criu.as_deref())?;
-    let shown = Shown::new(arguments.progress);
+    let shown = Shown::new(arguments.progress, globals);
     let cancel = cancel_on_signals()?;
     let records = Records::of(&globals.root);
     let tools = Tools { criu: &criu, records: &records, progress: &shown, cancel: Some(&cancel) };
@@ -126,14 +126,15 @@ fn options(arguments: &Arguments) -> Options {
     }
 }
 
-fn print(report: &Report, id: &str) {
+fn told(report: &Report, id: &str) -> String {
     let fate = if report.running { "it runs on" } else { "it is gone; restore it with `floe restore`" };
-    println!("{id} is frozen into {}; {fate}", report.path.display());
-    println!(
-        "  {} processes, {} of memory, archive {}",
+    format!(
+        "{id} is frozen into {}; {fate}\n  {} processes, {} of memory, archive {}\n  frozen {}, finished after {}\n",
+        report.path.display(),
         report.processes,
         size(report.page_bytes),
-        size(report.bytes)
-    );
-    println!("  frozen {}, finished after {}", time(report.frozen_us), time(report.total_us));
+        size(report.bytes),
+        time(report.frozen_us),
+        time(report.total_us)
+    )
 }

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use floe_snapshot_format::{Archive, Manifest, Task};
+use floe_snapshot_format::{Archive, Manifest};
 use serde_json::json;
 
-use super::{archive_path, in_form, size, time};
+use super::{archive_path, in_form, say, size, time, tree};
 use crate::args::Format;
 
 /// Arguments of `inspect`.
@@ -45,10 +45,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 "processes": archive.manifest().tasks.len(), "members": archive.members().len() + 1,
                 "memory_bytes": memory(&archive), "bytes": bytes(&archive)?,
             });
-            println!("{value}");
+            say(&format!("{value}\n"))?;
         }
-        (What::Tree, false) => tree(&archive.manifest().tasks),
-        (What::Tree, true) => println!("{}", serde_json::to_string(&archive.manifest().tasks)?),
+        (What::Tree, false) => say(&tree::text(&archive.manifest().tasks))?,
+        (What::Tree, true) => say(&format!("{}\n", serde_json::to_string(&archive.manifest().tasks)?))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -82,34 +82,5 @@ fn summary(archive: &Archive) -> anyhow::Result<()> {
         ("frozen for", time(manifest.stats.freezing_us + manifest.stats.frozen_us)),
         ("state", if manifest.container.paused { "paused" } else { "running" }.to_owned()),
     ];
-    for (name, value) in rows {
-        println!("{name:<11}{value}");
-    }
-    Ok(())
-}
-
-fn tree(tasks: &[Task]) {
-    let is_child = |task: &Task| tasks.iter().any(|other| other.pid == task.ppid);
-    let roots: Vec<&Task> = tasks.iter().filter(|task| !is_child(task)).collect();
-    for root in roots {
-        print(root, tasks, "", "");
-    }
-}
-
-/// `lead` is what stands before this line, `below` before those of its children.
-fn print(task: &Task, tasks: &[Task], lead: &str, below: &str) {
-    let threads = if task.threads > 1 { format!(", {} threads", task.threads) } else { String::new() };
-    println!("{lead}{} {} ({}{threads})", task.pid, printable(&task.name), size(task.bytes));
-    let children: Vec<&Task> =
-        tasks.iter().filter(|other| other.ppid == task.pid && other.pid != task.pid).collect();
-    for (number, child) in children.iter().enumerate() {
-        let last = number + 1 == children.len();
-        let (line, next) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        print(child, tasks, &format!("{below}{line}"), &format!("{below}{next}"));
-    }
-}
-
-/// A name comes from outside, and a terminal obeys what is in it.
-fn printable(name: &str) -> String {
-    name.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+    say(&rows.map(|(name, value)| format!("{name:<11}{}\n", tree::printable(&value))).concat())
 }

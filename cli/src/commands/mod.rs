@@ -15,6 +15,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod tree;
 mod verify;
 
 use std::io::Write;
@@ -87,7 +88,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Spec(arguments) => spec::run(&arguments),
         Verb::Checkpoint(arguments) => checkpoint::run(globals, &arguments),
         Verb::Restore(arguments) => restore::run(globals, arguments),
-        Verb::Verify(arguments) => verify::run(&arguments),
+        Verb::Verify(arguments) => verify::run(globals, &arguments),
         Verb::Check(arguments) => check::run(globals, &arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
     }

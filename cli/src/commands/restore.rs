@@ -12,7 +12,7 @@ use floe_criu_bridge::restore::{self, Options, Report};
 use floe_runtime::{Container, ContainerId, Store};
 use nix::unistd::Pid;
 
-use super::{archive_path, in_form, time};
+use super::{archive_path, in_form, say, time};
 use crate::args::{Format, Globals, ProgressForm};
 use crate::foreground::{Waiter, console_socket, write_pid};
 use crate::progress::Shown;
@@ -53,15 +53,16 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
     let json = arguments.format == Format::Json;
     let (container, report) = in_form(json, make(globals, &arguments))?;
     if json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else if arguments.detach {
-        println!("{} runs again, process {}", report.container, report.pid);
-        println!(
-            "  {} processes, unpacked in {}, running after {}",
+        say(&format!("{}\n", serde_json::to_string(&report)?))?;
+    } else if arguments.detach && !report.holds_stdout {
+        say(&format!(
+            "{} runs again, process {}\n  {} processes, unpacked in {}, running after {}\n",
+            report.container,
+            report.pid,
             report.processes,
             time(report.unpack_us),
             time(report.total_us)
-        );
+        ))?;
     }
     if arguments.detach {
         return Ok(ExitCode::SUCCESS);
@@ -81,7 +82,7 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, 
         timeout: Duration::from_secs(arguments.timeout.max(1)),
     };
     let criu = Criu::locate(globals.criu.as_deref())?;
-    let shown = Shown::new(arguments.progress);
+    let shown = Shown::new(arguments.progress, globals);
     let cancel = cancel_on_signals()?;
     let records = Records::of(&globals.root);
     let tools = Tools { criu: &criu, records: &records, progress: &shown, cancel: Some(&cancel) };

@@ -7,8 +7,8 @@ use floe_criu_bridge::{Cancel, Phase, Progress as _};
 use floe_snapshot_format::{Archive, Progress, Verified};
 use serde_json::json;
 
-use super::{archive_path, in_form, size};
-use crate::args::{Format, ProgressForm};
+use super::{archive_path, in_form, say, size};
+use crate::args::{Format, Globals, ProgressForm};
 use crate::progress::Shown;
 use crate::signals::cancel_on_signals;
 
@@ -40,24 +40,23 @@ impl Progress for Watched {
     }
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let json = arguments.format == Format::Json;
-    let verified = in_form(json, verify(arguments))?;
+    let verified = in_form(json, verify(globals, arguments))?;
     if json {
         let Verified { members, frames, bytes, plain_bytes } = verified;
-        println!(
-            "{}",
-            json!({"members": members, "frames": frames, "bytes": bytes, "plain_bytes": plain_bytes})
-        );
+        let value = json!({"members": members, "frames": frames, "bytes": bytes, "plain_bytes": plain_bytes});
+        say(&format!("{value}\n"))?;
     } else {
         let Verified { members, frames, bytes, .. } = verified;
-        println!("{} is whole: {members} members in {frames} frames, {}", arguments.place, size(bytes));
+        let size = size(bytes);
+        say(&format!("{} is whole: {members} members in {frames} frames, {size}\n", arguments.place))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn verify(arguments: &Arguments) -> anyhow::Result<Verified> {
-    let watched = Watched { shown: Shown::new(arguments.progress), cancel: cancel_on_signals()? };
+fn verify(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Verified> {
+    let watched = Watched { shown: Shown::new(arguments.progress, globals), cancel: cancel_on_signals()? };
     watched.shown.phase(Phase::Unpack);
     let archive = Archive::open(&archive_path(&arguments.place)?)?;
     let verified = archive.verify(&watched);

@@ -45,7 +45,7 @@ impl Inherited {
 
     /// CRIU insists on the size that a file had. For host files it is dropped from floe's copy of the image: they go
     /// on where they were if their length is unchanged, else at their end.
-    pub(crate) fn adapt(&self, _plan: &Plan, scratch: &Scratch) -> Result<()> {
+    pub(crate) fn adapt(&self, scratch: &Scratch) -> Result<()> {
         if self.positions.is_empty() {
             return Ok(());
         }
@@ -54,11 +54,18 @@ impl Inherited {
             let own =
                 self.positions.iter().find(|(key, _)| file.name.trim_start_matches('/') == key.as_str());
             match own {
-                Some((_, position)) => Change::AnySize { position: position.unwrap_or(file.position) },
+                Some((_, position)) => Change::HandedOver { position: position.unwrap_or(file.position) },
                 None => Change::Keep,
             }
         })?;
         scratch.replace("files.img", &changed)
+    }
+
+    /// Whether one of them is the caller's standard output, under whatever number.
+    pub(crate) fn holds_stdout(&self) -> bool {
+        let Ok(own) = rustix::fs::fstat(rustix::stdio::stdout()) else { return false };
+        let same = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino) == (own.st_dev, own.st_ino);
+        self.fds.iter().any(|(_, fd)| rustix::fs::fstat(fd).is_ok_and(same))
     }
 
     /// Keys and descriptors, in the same order.
@@ -93,6 +100,9 @@ fn own_terminal(stdio: Option<i32>) -> Result<OwnedFd> {
 /// Opens the file that stands for `file`: the one that this host's record names, else our own stream if that is a
 /// file. Also says where to go on.
 fn open(file: &OutsideFile, plan: &Plan, progress: &dyn Progress) -> Result<(OwnedFd, Option<u64>)> {
+    if file.deleted {
+        return unnamed(file, progress);
+    }
     let known = plan.record.as_ref().and_then(|record| record.files.get(&file.key));
     let Some(path) = known else { return own_stream(file, progress) };
     let opened = open_as(path, file.flags, false).or_else(|error| {
@@ -141,6 +151,16 @@ fn open_as(path: &Path, flags: i32, create: bool) -> std::io::Result<File> {
         .mode(0o640)
         .custom_flags(keep | libc::O_NOCTTY)
         .open(path)
+}
+
+/// A file that had no name any more at the checkpoint cannot be found again, and what it held is not in the snapshot.
+fn unnamed(file: &OutsideFile, progress: &dyn Progress) -> Result<(OwnedFd, Option<u64>)> {
+    if let Ok(own) = own_stream(file, progress) {
+        return Ok(own);
+    }
+    let new = tempfile::tempfile().map_err(|source| Error::call("make", "an unnamed file", source))?;
+    progress.warn("it had a deleted file of its host open; an empty one stands in its place");
+    Ok((OwnedFd::from(new), Some(0)))
 }
 
 fn own_stream(file: &OutsideFile, progress: &dyn Progress) -> Result<(OwnedFd, Option<u64>)> {

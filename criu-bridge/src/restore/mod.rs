@@ -63,6 +63,9 @@ pub struct Report {
     pub unpack_us: u64,
     /// From the call until the tasks ran, in microseconds.
     pub total_us: u64,
+    /// Whether the container writes to what is the caller's standard output: what the caller printed there would
+    /// stand among the container's own words.
+    pub holds_stdout: bool,
 }
 
 /// Restores the archive at `path` as the container `id`. Its first process is a child of the caller, which waits for
@@ -91,7 +94,8 @@ pub fn restore(
     let unpacked = began.elapsed();
     let root = RestoreRoot::prepare(reservation.config(), &reservation.restore_root())?;
     let inherited = Inherited::collect(&plan, tools.progress)?;
-    inherited.adapt(&plan, &scratch)?;
+    inherited.adapt(&scratch)?;
+    let holds_stdout = inherited.holds_stdout();
 
     let watch = tools.records.watch()?;
     let result = run(reservation, &plan, &root, inherited, &scratch, &options, tools);
@@ -107,6 +111,7 @@ pub fn restore(
         processes: archive.manifest().tasks.len(),
         unpack_us: micros(unpacked),
         total_us: micros(began.elapsed()),
+        holds_stdout,
     };
     Ok((container, report))
 }

@@ -1,10 +1,15 @@
 //! `files.img`: the open files.
 
+use rustix::fs::OFlags;
+
 use super::framing::{COMMON, FILES, Image, messages, parse};
 use super::images::{File_entry, Reg_file_entry};
 use crate::error::Result;
 
 const NAME: &str = "files.img";
+
+/// Flags with which open(2) does not open a regular file by a link (`O_TMPFILE` holds `O_DIRECTORY`).
+const UNFIT_FOR_A_LINK: u32 = OFlags::NOFOLLOW.union(OFlags::TMPFILE).bits();
 
 /// A regular file (or device, or folder: whatever has a path) that a task holds open or has mapped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +35,10 @@ pub struct RegularFile {
 pub enum Change {
     /// Nothing.
     Keep,
-    /// Whatever size the file has at the restore is right; it goes on at this offset.
-    AnySize {
+    /// The file is handed over open: whatever size it has is right, and it goes on at this offset. CRIU opens it
+    /// again by its link in `/proc/self/fd`, which the flags `O_NOFOLLOW`, `O_DIRECTORY` and `O_TMPFILE` (open(2))
+    /// forbid: they are dropped.
+    HandedOver {
         /// Offset in bytes.
         position: u64,
     },
@@ -62,8 +69,9 @@ pub fn rewrite(image: &[u8], change: &mut dyn FnMut(&RegularFile) -> Change) -> 
         let mut entry: File_entry = parse(NAME, message)?;
         let change = entry.reg.as_ref().map_or(Change::Keep, |file| change(&describe(file)));
         match (change, entry.reg.as_mut()) {
-            (Change::AnySize { position }, Some(file)) => {
+            (Change::HandedOver { position }, Some(file)) => {
                 file.clear_size();
+                file.set_flags(file.flags() & !UNFIT_FOR_A_LINK);
                 file.set_pos(position);
                 out.message(NAME, &entry)?;
             }
@@ -115,7 +123,7 @@ mod tests {
     #[test]
     fn a_dropped_size_leaves_everything_else() {
         let before = image();
-        let after = rewrite(&before, &mut |file| Change::AnySize { position: file.position + 5 }).unwrap();
+        let after = rewrite(&before, &mut |file| Change::HandedOver { position: file.position + 5 }).unwrap();
         let files = regular_files(&after).unwrap();
         assert_eq!((files[0].size, files[0].position, files[0].name.as_str()), (None, 100, "/var/log/x"));
         let kept = messages(NAME, &after, COMMON, FILES).unwrap();
