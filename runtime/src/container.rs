@@ -13,6 +13,7 @@ use crate::config::{Config, Process};
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::id::ContainerId;
+use crate::keyring;
 use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide};
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
 use crate::store::{CONFIG_FILE, RECORD_FILE};
@@ -299,6 +300,7 @@ impl Container {
             kind: LaunchKind::Exec { init },
             console: options.console,
             preserve_fds: options.preserve_fds,
+            keyring: keyring::name_for(self.id(), self.config()),
         };
         launch::launch(&plan, &mut Joining(&*self.cgroup))
     }

@@ -24,6 +24,7 @@ pub mod foreground;
 mod hooks;
 mod id;
 mod init;
+pub mod keyring;
 pub mod launch;
 mod making;
 mod rootfs;

@@ -13,6 +13,7 @@ use crate::container::{Container, Status};
 use crate::error::{Error, Result};
 
 use crate::id::ContainerId;
+use crate::keyring;
 use crate::launch::{self, LaunchKind, LaunchPlan};
 use crate::making::{Half, Reservation};
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record};
@@ -157,6 +158,7 @@ impl Store {
             kind: LaunchKind::Init { state_dir: half.folder.path().to_owned() },
             console: options.console,
             preserve_fds: options.preserve_fds,
+            keyring: keyring::name_for(id, &half.record.config),
         };
         launch::launch(&plan, &mut half)?;
         undo.keep();

@@ -180,16 +180,22 @@ pub fn reset_signals() -> Result<(), Errno> {
     nix::sys::signal::SigSet::empty().thread_set_mask()
 }
 
-/// Joins a new, unnamed session keyring, so that the caller's keys are not the container's. `keyctl(2)`.
+/// Joins the session keyring `name`, making it where there is none that the caller may search. `keyctl(2)`,
+/// `KEYCTL_JOIN_SESSION_KEYRING`. Returns its serial number.
 ///
 /// `ENOSYS` where the kernel has no keyrings.
-pub fn new_session_keyring() -> Result<(), Errno> {
+pub fn join_session_keyring(name: &CStr) -> Result<u32, Errno> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
-    // SAFETY: a null name asks for an anonymous keyring; nothing else is passed.
-    let result = unsafe {
-        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
-    };
-    Errno::result(result).map(drop)
+    // SAFETY: `name` is a C string that outlives the call; the kernel copies it.
+    let serial = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    Errno::result(serial).map(|serial| serial as u32)
+}
+
+/// Sets who may do what with a key. `keyctl(2)`, `KEYCTL_SETPERM`; the bits are those of `keyctl_setperm(3)`.
+pub fn set_key_permissions(serial: u32, permissions: u32) -> Result<(), Errno> {
+    const KEYCTL_SETPERM: libc::c_int = 5;
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, serial, permissions) }).map(drop)
 }
 
 /// Sets the NIS domain name of this UTS namespace. `setdomainname(2)`.

@@ -6,7 +6,7 @@ use super::gone;
 use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::launch::message::{FromChild, Peer, ToChild};
-use crate::{console, rootfs, sys};
+use crate::{console, keyring, rootfs, sys};
 
 /// The first process. `proc` is the host's /proc.
 pub(super) fn container(
@@ -14,11 +14,12 @@ pub(super) fn container(
     config: &Config,
     proc: &OwnedFd,
     console_socket: Option<&OwnedFd>,
+    keyring: Option<&str>,
 ) -> Result<()> {
     let has_mounts = config.namespace(NamespaceKind::Mount).is_some();
     cgroup_namespace(config)?;
     loopback(config)?;
-    new_keyring(config)?;
+    new_keyring(config, keyring)?;
     if has_mounts {
         rootfs::prepare(config)?;
     }
@@ -42,11 +43,15 @@ fn has_console(config: &Config) -> bool {
 }
 
 /// Another process of a running container: the namespaces are joined, and with them the root.
-pub(super) fn joining(config: &Config, console_socket: Option<&OwnedFd>) -> Result<()> {
+pub(super) fn joining(
+    config: &Config,
+    console_socket: Option<&OwnedFd>,
+    keyring: Option<&str>,
+) -> Result<()> {
     if let Some(socket) = console_socket {
         console::open(socket, &config.process, false)?;
     }
-    new_keyring(config)
+    new_keyring(config, keyring)
 }
 
 /// Only now, since its root is the cgroup that the process is in at this moment.
@@ -67,16 +72,8 @@ fn loopback(config: &Config) -> Result<()> {
     sys::loopback_up(socket.as_fd()).map_err(Error::at("bring up", "lo"))
 }
 
-fn new_keyring(config: &Config) -> Result<()> {
-    if config.no_new_keyring {
-        return Ok(());
-    }
-    match sys::new_session_keyring() {
-        Ok(()) | Err(nix::errno::Errno::ENOSYS) => Ok(()),
-        Err(error) => {
-            Err(Error::call("join", "a new session keyring (--no-new-keyring keeps the old one)", error))
-        }
-    }
+fn new_keyring(config: &Config, name: Option<&str>) -> Result<()> {
+    name.map_or(Ok(()), |name| keyring::join(name, config.namespace(NamespaceKind::User).is_some()))
 }
 
 fn change_root(config: &Config, has_mounts: bool) -> Result<()> {

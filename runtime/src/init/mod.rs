@@ -120,9 +120,10 @@ fn stage2(
     // Modes are as they are given; the program gets its own mask at last.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     let proc = if bootstrap.exec { None } else { Some(rootfs::hold_proc()?) };
+    let keyring = bootstrap.keyring.as_deref();
     match &proc {
-        Some(proc) => build::container(peer, &config, proc, console.as_ref())?,
-        None => build::joining(&config, console.as_ref())?,
+        Some(proc) => build::container(peer, &config, proc, console.as_ref(), keyring)?,
+        None => build::joining(&config, console.as_ref(), keyring)?,
     }
     drop(console);
     streams::reopen_null()?;

@@ -54,6 +54,8 @@ pub(crate) struct Bootstrap {
     pub(crate) console: bool,
     /// How many descriptors from 3 on are kept.
     pub(crate) preserve_fds: u32,
+    /// The session keyring that it joins.
+    pub(crate) keyring: Option<String>,
     /// A directory of the host that becomes the root, where no mount namespace that is joined says it.
     pub(crate) root: Option<PathBuf>,
 }

@@ -84,6 +84,8 @@ pub struct LaunchPlan {
     pub console: Option<OwnedFd>,
     /// How many descriptors from 3 on it inherits.
     pub preserve_fds: u32,
+    /// The session keyring that it joins; `None` leaves it the caller's.
+    pub keyring: Option<String>,
 }
 
 /// What the caller does for the new process while it waits.
@@ -138,11 +140,13 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     let mut guard = Guard { stage1: Some(spawn(plan, theirs)?), child: None };
     let mut peer = Peer::new(ours);
     peer.send(&ToChild::Bootstrap(bootstrap(plan)))?;
-    let pid = until_forked(&mut peer, plan, &mut guard)?;
+    let forked = until_forked(&mut peer, plan, &mut guard);
     if joined.is_some_and(fifo::has_ended) {
-        // Then its number may be somebody else's, and so may the namespaces.
+        // Then its number may be somebody else's, and so may the namespaces; or there was no fork into them any more,
+        // which the kernel calls a lack of memory (pid_namespaces(7)).
         return Err(Error::start("the container's first process has ended"));
     }
+    let pid = forked?;
     side.place(pid)?;
     side.network(pid)?;
     peer.send(&ToChild::Config(Box::new(plan.config.clone())))?;
@@ -263,6 +267,7 @@ fn bootstrap(plan: &LaunchPlan) -> Bootstrap {
         fifo: !exec,
         console: plan.console.is_some(),
         preserve_fds: plan.preserve_fds,
+        keyring: plan.keyring.clone(),
         root: match plan.kind {
             // Its mount namespace is the host's, in which it only changed its root.
             LaunchKind::Exec { init } if plan.config.namespace(NamespaceKind::Mount).is_none() => {

@@ -20,7 +20,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("limits_are_set", limits_are_set),
     ("a_limit_that_cannot_be_raised_says_why", a_limit_that_cannot_be_raised_says_why),
     ("parameters_are_set_in_the_containers_namespaces", parameters_are_set_in_the_containers_namespaces),
-    ("the_keyring_is_a_new_one", the_keyring_is_a_new_one),
+    ("the_keyring_is_the_containers_own", the_keyring_is_the_containers_own),
     ("a_program_that_is_not_there_is_named", a_program_that_is_not_there_is_named),
     (
         "a_program_that_fails_late_says_so_on_standard_error",
@@ -179,14 +179,26 @@ fn parameters_are_set_in_the_containers_namespaces() {
     assert!(error.contains("/proc/sys/net/ipv4/no_such_thing"), "{error}");
 }
 
-fn the_keyring_is_a_new_one() {
-    let mut bundle = Bundle::with_script("cat /proc/keys");
-    bundle.spec["linux"]["maskedPaths"] = json!([]);
-    let session = || bundle.run().lines().find(|line| line.contains(" _ses")).map(str::to_owned);
-    let (first, second) = (session(), session());
+/// Named after the container, and shared by what joins it; in a user namespace too.
+fn the_keyring_is_the_containers_own() {
     // A kernel without keyrings has no such file.
-    assert_eq!(first.is_some(), std::path::Path::new("/proc/keys").exists());
-    assert!(first.is_none() || first != second, "{first:?}");
+    let expected = usize::from(std::path::Path::new("/proc/keys").exists());
+    let count = |mapped: bool, options: CreateOptions| {
+        let mut bundle = Bundle::with_script("echo ready; sleep 20");
+        bundle.spec["linux"]["maskedPaths"] = json!([]);
+        if mapped {
+            bundle.map_ids();
+        }
+        let running = bundle.create_with(options).unwrap();
+        running.start_until_ready();
+        let name = format!(" _ses.{}", running.container.id());
+        let (status, keys) = running.exec("cat /proc/keys");
+        assert_eq!(status, 0, "{keys}");
+        keys.lines().filter(|line| line.contains(&name)).count()
+    };
+    assert_eq!(count(false, CreateOptions::default()), expected);
+    assert_eq!(count(false, CreateOptions { no_new_keyring: true, ..CreateOptions::default() }), 0);
+    assert_eq!(count(true, CreateOptions::default()), expected);
 }
 
 fn a_program_that_is_not_there_is_named() {

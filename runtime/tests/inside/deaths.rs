@@ -27,7 +27,7 @@ fn children(of: u32) -> Vec<i32> {
 fn a_floe_that_dies_leaves_no_process() {
     let bundle = Bundle::with_script("sleep 20");
     for milliseconds in (0..48).step_by(4) {
-        let mut floe = helper::command("create-and-leave", &bundle).stdout(Stdio::null()).spawn().unwrap();
+        let mut floe = helper::command("create-and-stay", &bundle).stdout(Stdio::null()).spawn().unwrap();
         eventually("a child is there", || !children(floe.id()).is_empty());
         std::thread::sleep(Duration::from_millis(milliseconds));
         let started = children(floe.id());

@@ -41,7 +41,7 @@ pub fn run(helper: String) {
             give_up(argument.parse().unwrap());
             run_to_end(&bundle, 0);
         }
-        "create-and-leave" => create_and_leave(&bundle),
+        "create-and-stay" => create_and_stay(&bundle),
         _ => panic!("no helper {verb}"),
     }
 }
@@ -75,11 +75,15 @@ fn give_up(capability: Capability) {
     rustix::thread::set_capabilities(None, sets).unwrap();
 }
 
-fn create_and_leave(bundle: &Path) {
+/// Stays until it is killed: who looks for its children must not find that it has left them already.
+fn create_and_stay(bundle: &Path) {
     let store = Store::open(&bundle.join("state")).unwrap();
     let id = ContainerId::parse(&format!("floe-inside-helper-{}", std::process::id())).unwrap();
     match store.create(&id, bundle, CreateOptions::default()) {
         Ok(_) => println!("{id}"),
         Err(error) => println!("{}", full(&error)),
+    }
+    loop {
+        std::thread::park();
     }
 }
