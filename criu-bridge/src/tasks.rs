@@ -153,6 +153,22 @@ fn field(info: &str, name: &str, radix: u32) -> Option<u64> {
     info.lines().find_map(|line| u64::from_str_radix(line.strip_prefix(name)?.trim(), radix).ok())
 }
 
+/// About how many bytes of memory a dump of `pids` holds: what is theirs alone or was when they were forked, and the
+/// largest view of what they share (`RssAnon` and `RssShmem` of proc_pid_status(5)).
+pub fn memory(pids: &[i32]) -> u64 {
+    let (mut own, mut shared) = (0, 0);
+    for pid in pids {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let kilobytes = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+            value.and_then(|value| value.parse::<u64>().ok()).unwrap_or(0)
+        };
+        own += kilobytes("RssAnon:");
+        shared = kilobytes("RssShmem:").max(shared);
+    }
+    (own + shared) * 1024
+}
+
 /// The mount table that `pid` lives in.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! How fast an archive is written and read: the figures of `docs/decisions/0003-frame-size.md`.
+//! How fast an archive is written and read: the figures of `docs/decisions/0004-frame-size.md`.
 //!
 //! ```text
 //! cargo run --release -p floe-snapshot-format --example throughput -- FOLDER [MIB [LEVEL [GRAIN [FRAME-KIB…]]]]
@@ -65,11 +65,7 @@ fn measure(folder: &Path, source: &[u8], level: i32, frame_size: usize) -> Resul
     let (began, cpu) = (Instant::now(), processor_time()?);
     let mut archive = ArchiveFile::create(&path, &head(), options)?;
     archive.begin(&member, 0o600)?;
-    for piece in source.chunks(frame_size) {
-        let mut buffer = archive.buffer();
-        buffer.extend_from_slice(piece);
-        archive.push(buffer)?;
-    }
+    archive.append(source)?;
     archive.end()?;
     let pushed = began.elapsed();
     let sealed = archive.complete(manifest())?.publish()?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::archive::Archive;
+use crate::cutter::Cutter;
 use crate::error::{Error, Result};
 use crate::frame::{self, SEAL_MAGIC, raw512, skippable};
 use crate::index::{self, Entry};
@@ -34,8 +35,8 @@ pub struct WriterOptions {
     pub frame_size: usize,
     /// Threads that compress.
     pub workers: usize,
-    /// Bytes of memory that pieces under way may take, plain or packed, before [`Sink::push`] blocks. Beside it each
-    /// worker has a piece in hand, and some buffers are kept for reuse.
+    /// Bytes of memory that may be under way, plain or packed, before [`Sink::room`] blocks. Beside it each worker has
+    /// some megabytes in hand, and as much is kept for reuse.
     pub spool_budget: u64,
 }
 
@@ -54,11 +55,9 @@ impl Default for WriterOptions {
 #[derive(Debug)]
 pub struct ArchiveFile {
     place: Unnamed,
-    pipeline: Pipeline,
-    options: WriterOptions,
-    /// Small members and paddings that wait for company in a frame.
-    small: Vec<u8>,
-    /// Where the plain tar ends, with what waits in `small`.
+    cutter: Cutter,
+    level: i32,
+    /// Where the plain tar ends.
     plain_at: u64,
     members: Vec<Member>,
     names: HashSet<MemberName>,
@@ -70,8 +69,9 @@ pub struct ArchiveFile {
 #[derive(Debug)]
 struct Growing {
     member: usize,
+    /// Number of the frame that holds its header. Those of its content follow.
     header: u64,
-    first: u64,
+    /// Number of the frame behind them.
     last: u64,
 }
 
@@ -92,9 +92,8 @@ impl ArchiveFile {
         let pipeline = Pipeline::start(file, path, level, workers, spool_budget, frame_size)?;
         let mut archive = Self {
             place,
-            pipeline,
-            options,
-            small: Vec::new(),
+            cutter: Cutter::new(pipeline, frame_size),
+            level,
             plain_at: 0,
             members: Vec::new(),
             // Written by `complete`, and by nobody else.
@@ -105,34 +104,27 @@ impl ArchiveFile {
         let text = json(head, path)?;
         archive.add(&MemberName::new(HEAD_NAME)?, 0o600, &text)?;
         // The head has a frame of its own: it is read from the first bytes.
-        archive.flush()?;
+        archive.cutter.cut();
         Ok(archive)
     }
 
-    fn flush(&mut self) -> Result<()> {
-        if !self.small.is_empty() {
-            self.pipeline.push(std::mem::take(&mut self.small))?;
-        }
-        Ok(())
+    /// Takes memory for about `bytes` that are to come, as far as the budget allows, so that a sender who must not wait
+    /// does not wait for it. `cancelled` is asked often.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is none.
+    pub fn reserve(&self, bytes: u64, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<()> {
+        self.cutter.reserve(bytes, cancelled)
     }
 
-    fn small(&mut self, mut bytes: &[u8]) -> Result<()> {
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.plain_at += bytes.len() as u64;
-        while !bytes.is_empty() {
-            let room = self.options.frame_size.saturating_sub(self.small.len());
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.small.extend_from_slice(now);
-            bytes = later;
-            if self.small.len() >= self.options.frame_size {
-                self.flush()?;
-            }
-        }
-        Ok(())
+        self.cutter.append(bytes)
     }
 
     fn pad(&mut self, size: u64) -> Result<()> {
         let zeros = [0u8; BLOCK as usize];
-        self.small(&zeros[..tarball::padding(size)])
+        self.put(&zeros[..tarball::padding(size)])
     }
 
     fn enter(
@@ -161,17 +153,16 @@ impl ArchiveFile {
     ///
     /// # Errors
     /// [`Error::Io`] with the first write that failed.
-    pub fn complete(mut self, mut manifest: Manifest) -> Result<Complete> {
+    pub fn complete(self, mut manifest: Manifest) -> Result<Complete> {
         if self.open.is_some() {
             return Err(Error::Misuse { what: "complete while a member is open" });
         }
-        self.flush()?;
-        let Self { place, pipeline, options, mut members, grown, plain_at, .. } = self;
-        let written = pipeline.finish()?;
+        let Self { place, cutter, level, mut members, grown, plain_at, .. } = self;
+        let written = cutter.finish()?;
         let mut entries = written.entries;
         settle(&place, &mut entries, &mut members, &grown)?;
 
-        let mut tail = Tail::new(&place, &entries, options.level, plain_at)?;
+        let mut tail = Tail::new(&place, &entries, level, plain_at)?;
         let blocks = index::encode(&entries);
         let parts = tail.index(&blocks)?;
         manifest.members = members;
@@ -200,52 +191,47 @@ impl Sink for ArchiveFile {
         let size = content.len() as u64;
         let digest = blake3::hash(content).to_hex().to_string();
         self.enter(name, MemberKind::File, mode, size, digest)?;
-        self.small(&tarball::header(name, MemberKind::File, mode, size)?)?;
-        self.small(content)?;
+        self.put(&tarball::header(name, MemberKind::File, mode, size)?)?;
+        self.put(content)?;
         self.pad(size)
     }
 
     fn add_directory(&mut self, name: &MemberName, mode: u32) -> Result<()> {
         self.enter(name, MemberKind::Directory, mode, 0, String::new())?;
-        self.small(&tarball::header(name, MemberKind::Directory, mode, 0)?)
+        self.put(&tarball::header(name, MemberKind::Directory, mode, 0)?)
     }
 
     fn begin(&mut self, name: &MemberName, mode: u32) -> Result<()> {
         self.enter(name, MemberKind::File, mode, 0, String::new())?;
-        self.flush()?;
         let placeholder = raw512(&tarball::header(name, MemberKind::File, mode, 0)?);
-        let header = self.pipeline.push_frame(placeholder.to_vec(), 512)?;
+        let header = self.cutter.frame(placeholder.to_vec(), 512)?;
         self.plain_at += BLOCK;
-        self.open =
-            Some(Growing { member: self.members.len() - 1, header, first: header + 1, last: header + 1 });
+        self.open = Some(Growing { member: self.members.len() - 1, header, last: header + 1 });
         Ok(())
     }
 
-    fn buffer(&mut self) -> Vec<u8> {
-        self.pipeline.buffer()
+    fn room(&mut self) -> Result<&mut [u8]> {
+        if self.open.is_none() {
+            return Err(Error::Misuse { what: "give room while no member is open" });
+        }
+        self.cutter.room()
     }
 
-    fn push(&mut self, piece: Vec<u8>) -> Result<()> {
-        let Some(growing) = &mut self.open else {
-            return Err(Error::Misuse { what: "take a piece while no member is open" });
+    fn advance(&mut self, count: usize) -> Result<()> {
+        let Some(growing) = &self.open else {
+            return Err(Error::Misuse { what: "take bytes while no member is open" });
         };
-        if piece.is_empty() {
-            return Ok(());
-        }
-        if piece.len() > limits::FRAME {
-            return Err(Error::Limit { what: "the size of a piece", limit: limits::FRAME as u64 });
-        }
-        let size = piece.len() as u64;
-        growing.last = self.pipeline.push(piece)? + 1;
-        self.members[growing.member].size += size;
-        self.plain_at += size;
+        self.cutter.advance(count)?;
+        self.members[growing.member].size += count as u64;
+        self.plain_at += count as u64;
         Ok(())
     }
 
     fn end(&mut self) -> Result<()> {
-        let Some(growing) = self.open.take() else {
+        let Some(mut growing) = self.open.take() else {
             return Err(Error::Misuse { what: "end a member while none is open" });
         };
+        growing.last = self.cutter.cut();
         let size = self.members[growing.member].size;
         self.grown.push(growing);
         self.pad(size)
@@ -265,7 +251,7 @@ fn settle(place: &Unnamed, entries: &mut [Entry], members: &mut [Member], grown:
             .map_err(|source| Error::io("write", place.target(), source))?;
         entry.digest = *blake3::hash(&header).as_bytes();
         let mut hasher = blake3::Hasher::new();
-        for number in growing.first..growing.last {
+        for number in growing.header + 1..growing.last {
             hasher.update(&entries[usize::try_from(number).unwrap_or(usize::MAX)].digest);
         }
         member.digest = hasher.finalize().to_hex().to_string();
@@ -428,8 +414,8 @@ pub struct Sealed {
     pub frames: u64,
     /// BLAKE3 of the manifest's text, hexadecimal.
     pub manifest_digest: String,
-    /// Most bytes of memory that pieces under way took at once.
+    /// Most bytes of memory that were under way at once.
     pub spool_peak: u64,
-    /// How long [`Sink::push`] was blocked, all in all.
+    /// How long [`Sink::room`] was blocked, all in all.
     pub blocked: Duration,
 }

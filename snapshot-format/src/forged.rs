@@ -55,8 +55,8 @@ impl Forger {
         archive.add(&name("config.dump"), 0o600, b"{}").unwrap();
         archive.add_directory(&name("checkpoint"), 0o755).unwrap();
         archive.begin(&name("checkpoint/pages-1.img"), 0o600).unwrap();
-        archive.push(vec![1; 4096]).unwrap();
-        archive.push(vec![2; 4096]).unwrap();
+        archive.append(&[1; 4096]).unwrap();
+        archive.append(&[2; 4096]).unwrap();
         archive.end().unwrap();
         let manifest = Manifest { format: FORMAT_VERSION, snapshot: "aa".into(), ..Manifest::default() };
         archive.complete(manifest).unwrap().publish().unwrap();

@@ -23,6 +23,7 @@
 mod archive;
 mod archive_file;
 pub mod criu;
+mod cutter;
 mod error;
 #[cfg(test)]
 mod forged;
@@ -35,7 +36,9 @@ mod name;
 mod open;
 mod pipeline;
 mod place;
+mod priority;
 mod sink;
+mod slab;
 mod tarball;
 mod unpack;
 

@@ -1,69 +1,95 @@
-//! Frames on their way into the file: compressed on all cores, written in order.
+//! Batches of frames on their way into the file: compressed on all cores, written in order.
 //!
 //! ```text
-//!   push ─► jobs ─► worker ┐
-//!             │  ─► worker ┼─► packed ─► writer ─► file, entries
-//!             │  ─► worker ┘
-//!             └ waits while more bytes are under way than the budget allows
+//!   submit ─► jobs ─► worker ┐
+//!               │  ─► worker ┼─► packed ─► writer ─► file, entries
+//!               │  ─► worker ┘
+//!   slab ◄──────┴ waits while more bytes are under way than the budget allows
 //! ```
+//!
+//! A batch is what lies in one slab. It is packed by one worker into one buffer and written with one call, so that the
+//! threads meet once for some megabytes, not for each frame.
+//!
+//! While slabs come in and find room, whoever fills them (for a frozen container) comes first: the threads here take what
+//! the processors have left over. Once somebody waits for room, or all has been sent, they run as any other.
 //!
 //! The first failure stops everything, and every later call returns it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::Write;
+use std::io::{Cursor, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::index::Entry;
+use crate::priority::Priority;
+use crate::slab::{self, Slab};
 
-/// Buffers that are kept for reuse: enough for all that is under way while compression keeps up.
-const KEPT_BUFFERS: usize = 64;
+/// Slabs and buffers that are kept for reuse: enough for all that is under way while compression keeps up.
+const KEPT: usize = 8;
+
+/// Bytes after which the disk is set to work: it writes while frames are still compressed, and the last sync is short.
+const FLUSH: u64 = 8 << 20;
+
+/// Bytes of one write(2). For larger ones the kernel looks for huge pages to keep them in, which are as dear here as for
+/// slabs.
+const WRITE: usize = 128 << 10;
 
 /// What is to become a frame.
-enum Content {
-    Plain(Vec<u8>),
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// A part of the batch's slab.
+    Plain(Range<usize>),
     /// A frame already, and the size of what it holds.
     Frame(Vec<u8>, u32),
 }
 
-impl Content {
-    /// Bytes of memory that it takes: what a buffer holds in reserve counts too.
+/// Frames that follow each other in the file.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The memory that the plain ones lie in.
+    pub(crate) slab: Option<Slab>,
+    /// In order.
+    pub(crate) frames: Vec<Content>,
+}
+
+impl Batch {
+    /// Bytes of memory that it takes. A slab counts whole, for as a huge page it is.
     fn memory(&self) -> u64 {
-        match self {
-            Content::Plain(bytes) | Content::Frame(bytes, _) => bytes.capacity() as u64,
-        }
+        self.slab.as_ref().map_or(0, |slab| slab.size() as u64)
     }
 }
 
-struct Job {
-    number: u64,
-    content: Content,
-}
-
+/// A batch that is ready to be written.
 struct Packed {
     bytes: Vec<u8>,
-    plain: u32,
-    digest: [u8; 32],
+    /// Without their offsets.
+    entries: Vec<Entry>,
     /// Bytes of memory that are counted for it.
     memory: u64,
 }
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<(u64, Batch)>,
     packed: BTreeMap<u64, Packed>,
-    pushed: u64,
+    /// Batches that were submitted, and that were written.
+    submitted: u64,
+    written: u64,
     entries: Vec<Entry>,
     waiting: u64,
     peak: u64,
     blocked: Duration,
     closed: bool,
+    /// Whether the sender waits for room.
+    full: bool,
     failure: Option<Failed>,
-    free: Vec<Vec<u8>>,
+    free: Vec<Slab>,
     free_packed: Vec<Vec<u8>>,
 }
 
@@ -84,7 +110,7 @@ struct Shared {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A worker that panicked is seen when it is joined; the state is whole between any two statements.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fail(&self, call: &'static str, error: &std::io::Error) {
@@ -107,7 +133,7 @@ pub(crate) struct Pipeline {
     threads: Vec<JoinHandle<()>>,
     path: PathBuf,
     budget: u64,
-    frame_size: usize,
+    slab_size: usize,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -127,14 +153,14 @@ pub(crate) struct Written {
 }
 
 impl Pipeline {
-    /// Starts `workers` compressors and a writer that appends to `file`.
+    /// Starts `workers` compressors and a writer that appends to `file`. Slabs hold at least `largest` bytes.
     pub(crate) fn start(
         file: File,
         path: &Path,
         level: i32,
         workers: usize,
         budget: u64,
-        frame_size: usize,
+        largest: usize,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -142,7 +168,8 @@ impl Pipeline {
             ready: Condvar::new(),
             room: Condvar::new(),
         });
-        let mut pipeline = Self { shared, threads: Vec::new(), path: path.to_owned(), budget, frame_size };
+        let slab_size = largest.next_multiple_of(slab::SIZE);
+        let mut pipeline = Self { shared, threads: Vec::new(), path: path.to_owned(), budget, slab_size };
         for number in 0..workers.max(1) {
             let shared = Arc::clone(&pipeline.shared);
             pipeline.spawn(format!("compress-{number}"), move || compress(&shared, level))?;
@@ -158,43 +185,68 @@ impl Pipeline {
         Ok(())
     }
 
-    /// A buffer to be filled.
-    pub(crate) fn buffer(&self) -> Vec<u8> {
-        let kept = self.shared.lock().free.pop();
-        kept.unwrap_or_else(|| Vec::with_capacity(self.frame_size))
-    }
-
-    /// A piece to be compressed. Returns the number of its frame.
-    pub(crate) fn push(&self, plain: Vec<u8>) -> Result<u64> {
-        self.submit(Content::Plain(plain))
-    }
-
-    /// A finished frame that holds `plain` bytes.
-    pub(crate) fn push_frame(&self, frame: Vec<u8>, plain: u32) -> Result<u64> {
-        self.submit(Content::Frame(frame, plain))
-    }
-
-    fn submit(&self, content: Content) -> Result<u64> {
-        let size = content.memory();
+    /// An empty slab. Waits while more bytes are under way than the budget allows.
+    pub(crate) fn slab(&self) -> Result<Slab> {
+        let size = self.slab_size as u64;
         let mut state = self.shared.lock();
         if state.waiting > 0 && state.waiting + size > self.budget {
             let since = Instant::now();
+            state.full = true;
             while state.failure.is_none() && state.waiting > 0 && state.waiting + size > self.budget {
-                state = self.shared.room.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+                state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
+            state.full = false;
             state.blocked += since.elapsed();
         }
         if let Some(failed) = &state.failure {
             return Err(self.error(failed));
         }
-        let number = state.pushed;
-        state.pushed += 1;
         state.waiting += size;
         state.peak = state.peak.max(state.waiting);
-        state.jobs.push_back(Job { number, content });
+        let kept = state.free.pop();
+        drop(state);
+        match kept {
+            Some(slab) => Ok(slab),
+            None => {
+                Slab::new(self.slab_size).map_err(|source| Error::io("take memory for", &self.path, source))
+            }
+        }
+    }
+
+    /// Takes memory for `bytes` beforehand, as far as the budget allows, with as many threads as there are processors.
+    pub(crate) fn reserve(&self, bytes: u64, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<()> {
+        let count = bytes.min(self.budget) / self.slab_size as u64;
+        let next = AtomicU64::new(0);
+        let work = || {
+            while next.fetch_add(1, Ordering::Relaxed) < count && !cancelled() {
+                let slab = Slab::new(self.slab_size)?;
+                slab.populate();
+                self.shared.lock().free.push(slab);
+            }
+            Ok(())
+        };
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let done: std::io::Result<()> = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            let gone = |_| Err(std::io::Error::other("a thread panicked"));
+            others.into_iter().fold(own, |done, other| done.and(other.join().unwrap_or_else(gone)))
+        });
+        done.map_err(|source| Error::io("take memory for", &self.path, source))
+    }
+
+    /// Takes a batch over.
+    pub(crate) fn submit(&self, batch: Batch) -> Result<()> {
+        let mut state = self.shared.lock();
+        if let Some(failed) = &state.failure {
+            return Err(self.error(failed));
+        }
+        let number = state.submitted;
+        state.submitted += 1;
+        state.jobs.push_back((number, batch));
         drop(state);
         self.shared.work.notify_one();
-        Ok(number)
+        Ok(())
     }
 
     fn error(&self, failed: &Failed) -> Error {
@@ -211,14 +263,19 @@ impl Pipeline {
         if let Some(failed) = &state.failure {
             return Err(self.error(failed));
         }
-        if state.entries.len() as u64 != state.pushed {
+        if state.written != state.submitted {
             return Err(Error::io("write", &self.path, std::io::Error::other("a worker thread died")));
         }
         Ok(Written { entries: std::mem::take(&mut state.entries), peak: state.peak, blocked: state.blocked })
     }
 
     fn close(&mut self) {
-        self.shared.lock().closed = true;
+        let mut state = self.shared.lock();
+        state.closed = true;
+        let kept = state.free.len().min(KEPT);
+        let unused = state.free.split_off(kept);
+        drop(state);
+        drop(unused);
         self.shared.wake_all();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -244,10 +301,12 @@ fn compress(shared: &Shared, level: i32) {
         Err(error) => return shared.fail("compress for", &error),
     };
     let _watch = Watch(shared);
-    while let Some((job, out)) = next_job(shared) {
-        let (number, memory) = (job.number, job.content.memory());
-        match pack(&mut compressor, job.content, out) {
-            Ok((packed, plain)) => deliver(shared, number, packed, plain, memory),
+    let mut priority = Priority::usual();
+    while let Some(Job { number, batch, out, urgent }) = next_job(shared) {
+        priority.set(urgent);
+        let memory = batch.memory();
+        match pack(&mut compressor, &batch, out) {
+            Ok(packed) => deliver(shared, number, packed, batch.slab, memory),
             Err(error) => return shared.fail("compress for", &error),
         }
     }
@@ -271,55 +330,80 @@ pub(crate) fn compressor(level: i32) -> std::io::Result<zstd::bulk::Compressor<'
     Ok(compressor)
 }
 
-fn next_job(shared: &Shared) -> Option<(Job, Vec<u8>)> {
+struct Job {
+    number: u64,
+    batch: Batch,
+    /// A buffer for its frames.
+    out: Vec<u8>,
+    /// Whether somebody waits for it.
+    urgent: bool,
+}
+
+fn next_job(shared: &Shared) -> Option<Job> {
     let mut state = shared.lock();
     loop {
         if state.failure.is_some() {
             return None;
         }
-        if let Some(job) = state.jobs.pop_front() {
+        if let Some((number, batch)) = state.jobs.pop_front() {
             let out = state.free_packed.pop().unwrap_or_default();
-            return Some((job, out));
+            let urgent = state.full || state.closed;
+            return Some(Job { number, batch, out, urgent });
         }
         if state.closed {
             drop(state);
             shared.ready.notify_all();
             return None;
         }
-        state = shared.work.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-type Done = (Packed, Option<Vec<u8>>);
-
+/// Compresses and digests the frames of a batch, one behind the other.
 fn pack(
     compressor: &mut zstd::bulk::Compressor<'_>,
-    content: Content,
+    batch: &Batch,
     mut out: Vec<u8>,
-) -> std::io::Result<(Packed, Option<Vec<u8>>)> {
-    let done: Done = match content {
-        Content::Plain(mut plain) => {
-            out.clear();
-            out.reserve(zstd::zstd_safe::compress_bound(plain.len()));
-            compressor.compress_to_buffer(&plain, &mut out)?;
-            let size = u32::try_from(plain.len()).map_err(std::io::Error::other)?;
-            plain.clear();
-            (
-                Packed { digest: *blake3::hash(&out).as_bytes(), bytes: out, plain: size, memory: 0 },
-                Some(plain),
-            )
-        }
-        Content::Frame(bytes, plain) => {
-            (Packed { digest: *blake3::hash(&bytes).as_bytes(), bytes, plain, memory: 0 }, None)
-        }
+) -> std::io::Result<Packed> {
+    let bound = |content: &Content| match content {
+        Content::Plain(range) => zstd::zstd_safe::compress_bound(range.len()),
+        Content::Frame(frame, _) => frame.len(),
     };
-    Ok(done)
+    out.clear();
+    out.reserve(batch.frames.iter().map(bound).sum());
+    let mut entries = Vec::with_capacity(batch.frames.len());
+    for content in &batch.frames {
+        let start = out.len();
+        let plain = match (content, &batch.slab) {
+            (Content::Plain(range), Some(slab)) => {
+                // A cursor is written to from where it stands.
+                let mut behind = Cursor::new(std::mem::take(&mut out));
+                behind.set_position(start as u64);
+                compressor.compress_to_buffer(slab.part(range.clone()), &mut behind)?;
+                out = behind.into_inner();
+                u32::try_from(range.len()).map_err(std::io::Error::other)?
+            }
+            (Content::Plain(_), None) => return Err(std::io::Error::other("plain bytes without memory")),
+            (Content::Frame(frame, plain), _) => {
+                out.extend_from_slice(frame);
+                *plain
+            }
+        };
+        let frame = &out[start..];
+        entries.push(Entry {
+            offset: 0,
+            packed: u32::try_from(frame.len()).map_err(std::io::Error::other)?,
+            plain,
+            digest: *blake3::hash(frame).as_bytes(),
+        });
+    }
+    Ok(Packed { bytes: out, entries, memory: 0 })
 }
 
-/// Hands a packed piece on. `memory` was counted for it until now, from here on it is what it was packed to.
-fn deliver(shared: &Shared, number: u64, mut packed: Packed, buffer: Option<Vec<u8>>, memory: u64) {
+/// Hands a packed batch on. `memory` was counted for it until now, from here on it is what it was packed to.
+fn deliver(shared: &Shared, number: u64, mut packed: Packed, slab: Option<Slab>, memory: u64) {
     let mut state = shared.lock();
-    if state.packed.len() >= KEPT_BUFFERS {
+    if state.packed.len() >= KEPT {
         // The disk does not keep up: many will wait, and none is to hold more than it needs.
         drop(state);
         packed.bytes.shrink_to_fit();
@@ -327,48 +411,72 @@ fn deliver(shared: &Shared, number: u64, mut packed: Packed, buffer: Option<Vec<
     }
     packed.memory = packed.bytes.capacity() as u64;
     state.waiting = state.waiting.saturating_sub(memory) + packed.memory;
-    if let Some(buffer) = buffer.filter(|_| state.free.len() < KEPT_BUFFERS) {
-        state.free.push(buffer);
-    }
+    let slab = match slab {
+        // As long as more may come, memory that is there is worth more than any other.
+        Some(slab) if !state.closed || state.free.len() < KEPT => {
+            state.free.push(slab.emptied());
+            None
+        }
+        other => other,
+    };
     state.packed.insert(number, packed);
     drop(state);
     shared.ready.notify_one();
     shared.room.notify_one();
+    // Outside of the lock: the kernel takes its time to take memory back.
+    drop(slab);
 }
 
 fn write(shared: &Shared, mut file: File) {
     let _watch = Watch(shared);
+    let mut priority = Priority::usual();
     let mut offset = 0;
+    let mut flushed = 0;
     loop {
         let mut state = shared.lock();
-        let next = state.entries.len() as u64;
-        let packed = loop {
-            if state.failure.is_some() || (state.closed && next == state.pushed) {
+        let mut packed = loop {
+            let next = state.written;
+            if state.failure.is_some() || (state.closed && next == state.submitted) {
                 return;
             }
             if let Some(packed) = state.packed.remove(&next) {
                 break packed;
             }
-            state = shared.ready.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
+        let urgent = state.full || state.closed;
         drop(state);
-        if let Err(error) = file.write_all(&packed.bytes) {
+        priority.set(urgent);
+        if let Err(error) = packed.bytes.chunks(WRITE).try_for_each(|piece| file.write_all(piece)) {
             return shared.fail("write", &error);
         }
+        for entry in &mut packed.entries {
+            entry.offset = offset;
+            offset += u64::from(entry.packed);
+        }
+        if offset - flushed >= FLUSH {
+            begin_flush(&file, flushed, offset - flushed);
+            flushed = offset;
+        }
         let mut state = shared.lock();
-        let size = packed.bytes.len();
         state.waiting = state.waiting.saturating_sub(packed.memory);
-        state.entries.push(Entry {
-            offset,
-            packed: u32::try_from(size).unwrap_or(u32::MAX),
-            plain: packed.plain,
-            digest: packed.digest,
-        });
-        if state.free_packed.len() < KEPT_BUFFERS {
+        state.written += 1;
+        state.entries.append(&mut packed.entries);
+        if state.free_packed.len() < KEPT {
             state.free_packed.push(packed.bytes);
         }
-        offset += size as u64;
         drop(state);
         shared.room.notify_one();
     }
+}
+
+/// Lets the kernel begin to write a part of the file to the disk, without waiting for it. posix_fadvise(2),
+/// `POSIX_FADV_DONTNEED`: what is not on the disk yet is written and stays in memory.
+fn begin_flush(file: &File, offset: u64, length: u64) {
+    // Only a hint: what goes wrong with the disk is said by the sync at the end.
+    #[cfg(target_os = "linux")]
+    let _ =
+        rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(length), rustix::fs::Advice::DontNeed);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, length);
 }

@@ -17,25 +17,44 @@ pub trait Sink: Send + std::fmt::Debug {
     /// As [`Sink::add`].
     fn add_directory(&mut self, name: &MemberName, mode: u32) -> Result<()>;
 
-    /// Begins a member that grows with [`Sink::push`] until [`Sink::end`].
+    /// Begins a member that grows, by what is put into its [`Sink::room`], until [`Sink::end`].
     ///
     /// # Errors
     /// As [`Sink::add`]; [`crate::Error::Misuse`] if one is open.
     fn begin(&mut self, name: &MemberName, mode: u32) -> Result<()>;
 
-    /// An empty buffer, whose capacity is the largest piece that [`Sink::push`] takes.
-    fn buffer(&mut self) -> Vec<u8>;
-
-    /// Takes a piece over without copying it. Blocks while more waits than the place's budget allows.
+    /// Where the next bytes of the open member go, to stay there until they are compressed; never empty. Blocks while
+    /// more waits than the place's budget allows.
     ///
     /// # Errors
-    /// As [`Sink::add`], also for pieces that were taken before.
-    fn push(&mut self, piece: Vec<u8>) -> Result<()>;
+    /// As [`Sink::add`], also for bytes that were taken before.
+    fn room(&mut self) -> Result<&mut [u8]>;
+
+    /// Takes the first `count` bytes of the last room as the member's.
+    ///
+    /// # Errors
+    /// [`crate::Error::Misuse`] if no member is open.
+    fn advance(&mut self, count: usize) -> Result<()>;
+
+    /// Adds bytes that lie elsewhere to the open member.
+    ///
+    /// # Errors
+    /// As [`Sink::room`].
+    fn append(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let room = self.room()?;
+            let (now, later) = bytes.split_at(room.len().min(bytes.len()));
+            room[..now.len()].copy_from_slice(now);
+            self.advance(now.len())?;
+            bytes = later;
+        }
+        Ok(())
+    }
 
     /// Ends the open member.
     ///
     /// # Errors
-    /// As [`Sink::push`].
+    /// As [`Sink::room`].
     fn end(&mut self) -> Result<()>;
 }
 

@@ -28,6 +28,8 @@ pub struct Plan {
     pub namespaces: Vec<(OutsideNamespace, u64)>,
     /// What descriptors 0 to 2 of the first process lead to.
     pub stdio: Vec<String>,
+    /// About how many bytes of memory CRIU will find.
+    pub memory: u64,
     /// Whether TCP connections are to be kept, so that packets must be held back meanwhile.
     pub lock_network: bool,
 }
@@ -62,6 +64,7 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
         mounts,
         namespaces: joined(container, init)?,
         stdio: outside::stdio_of(init),
+        memory: tasks::memory(&pids),
         lock_network: options.tcp == Tcp::Established && !connections.is_empty(),
         pids,
     })

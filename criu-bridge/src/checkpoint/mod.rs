@@ -8,6 +8,7 @@
 //! Whatever fails before the rename leaves the container as it was and no file. With `leave_running` the container
 //! runs again before pages that still wait are compressed; otherwise CRIU kills it only after the rename.
 
+mod budget;
 mod collect;
 mod dump;
 mod options;
@@ -40,8 +41,8 @@ use crate::tasks::{Descriptor, Task};
 use dump::Dump;
 use seal::Seal;
 
-/// Room in the page socket. CRIU fills it while the receiver hands a full frame on.
-const PAGE_SOCKET_BUFFER: usize = 4 << 20;
+/// Room in the page socket: what CRIU sends while the receiver looks elsewhere, several times over.
+const PAGE_SOCKET_BUFFER: usize = 8 << 20;
 
 /// What a finished checkpoint has to tell.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -153,7 +154,12 @@ fn run(
 ) -> Result<Done> {
     let scratch = Scratch::new()?;
     let mut seal = Seal::new(container, tools.criu, &scratch, options)?;
-    let archive = seal.begin(path, options)?;
+    let archive = seal.begin(path, options, plan)?;
+    let cancelled = || tools.cancel.is_some_and(Cancel::is_raised);
+    archive.reserve(plan.memory, &cancelled)?;
+    if cancelled() {
+        return Err(Error::Interrupted { phase: Phase::Collect });
+    }
     let (ours, theirs) =
         UnixStream::pair().map_err(|source| Error::call("socketpair", "for pages", source))?;
     widen(&theirs);

@@ -33,7 +33,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Level of zstd, 1 to 19.
     pub level: i32,
-    /// Bytes of pages that may wait in memory for compression; `None` takes half of what is available.
+    /// Bytes of pages that may wait in memory for compression; `None` takes up to half of what the host has available,
+    /// and less than the container has itself.
     pub spool_budget: Option<u64>,
 }
 

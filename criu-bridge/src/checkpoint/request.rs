@@ -92,6 +92,7 @@ mod tests {
             mounts: vec![OutsideMount { destination: "/data".to_owned(), kind: MountKind::Bind }],
             namespaces: vec![(OutsideNamespace { kind: "net".into(), key: "extRootNetNS".into() }, 4026)],
             stdio: Vec::new(),
+            memory: 0,
             lock_network: false,
         }
     }

@@ -1,6 +1,5 @@
 //! What goes into the archive besides the pages, and the manifest.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -14,6 +13,7 @@ use floe_snapshot_format::{
 };
 use serde_json::{Value, json};
 
+use super::budget;
 use super::collect::Plan;
 use super::options::{Options, Tcp};
 use super::request::LOG;
@@ -98,7 +98,7 @@ impl<'a> Seal<'a> {
     }
 
     /// Begins the archive: everything that is known while the container still runs.
-    pub(crate) fn begin(&mut self, path: &Path, options: &Options) -> Result<ArchiveFile> {
+    pub(crate) fn begin(&mut self, path: &Path, options: &Options, plan: &Plan) -> Result<ArchiveFile> {
         let head = Head {
             format: FORMAT_VERSION,
             kind: "floe-archive".to_owned(),
@@ -110,7 +110,9 @@ impl<'a> Seal<'a> {
         };
         let writer = WriterOptions {
             level: options.level,
-            spool_budget: options.spool_budget.unwrap_or_else(default_budget),
+            spool_budget: options
+                .spool_budget
+                .unwrap_or_else(|| budget::of(options.leave_running, plan.memory)),
             ..WriterOptions::default()
         };
         let mut archive = ArchiveFile::create(path, &head, writer)?;
@@ -165,11 +167,11 @@ impl<'a> Seal<'a> {
         }
         archive.begin(&member, 0o600)?;
         loop {
-            let piece = read_piece(&mut file, archive.buffer()).map_err(failed)?;
-            if piece.is_empty() {
+            let got = file.read(archive.room()?).map_err(failed)?;
+            if got == 0 {
                 return Ok(archive.end()?);
             }
-            archive.push(piece)?;
+            archive.advance(got)?;
         }
     }
 
@@ -248,12 +250,6 @@ fn choices(options: &Options) -> Value {
     })
 }
 
-fn read_piece(file: &mut File, mut buffer: Vec<u8>) -> std::io::Result<Vec<u8>> {
-    let room = buffer.capacity() as u64;
-    file.take(room).read_to_end(&mut buffer)?;
-    Ok(buffer)
-}
-
 fn pretty(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
@@ -289,15 +285,6 @@ fn cpu() -> Cpu {
         model: value("model name"),
         features: value("flags").split_whitespace().map(str::to_owned).collect(),
     }
-}
-
-/// Half of the memory that is available now (`MemAvailable` of proc_meminfo(5)); 256 MiB where that is unknown.
-fn default_budget() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes =
-        line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok());
-    kilobytes.map_or(256 << 20, |kilobytes| kilobytes * 1024 / 2)
 }
 
 #[cfg(test)]

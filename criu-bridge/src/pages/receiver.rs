@@ -5,6 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
 use super::wire::{self, Message, Owner, PAGE_SIZE, flags};
 use crate::error::{Error, Result};
@@ -14,6 +18,15 @@ use floe_snapshot_format::{MemberName, Sink};
 
 /// Most streams of one dump: a task or a shared memory segment each. Linux has at most 2^22 pids.
 const STREAM_LIMIT: usize = 1 << 22;
+
+/// From how many bytes on the socket is looked at by the clock: what CRIU's one splice(2) into a UNIX socket brings.
+const MUCH: usize = 64 << 10;
+
+/// Time between two looks. The socket's buffer holds what CRIU sends in several of them.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
+
+/// How many looks before the thread sleeps until something comes: CRIU is busy with something else.
+const LOOKS: u32 = 50;
 
 /// What kind of memory a stream holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +83,7 @@ impl<S: Sink + Send + 'static> PageReceiver<S> {
             at: 0,
             count: Arc::clone(&count),
             received: Received::default(),
-            frame: Vec::new(),
+            open: false,
         };
         let thread = std::thread::Builder::new()
             .name("page-receiver".to_owned())
@@ -130,8 +143,8 @@ struct Job {
     at: u64,
     count: Arc<AtomicU64>,
     received: Received,
-    /// The frame that is being filled; runs follow each other in it without gaps.
-    frame: Vec<u8>,
+    /// Whether a stream is open.
+    open: bool,
 }
 
 impl Job {
@@ -145,15 +158,13 @@ impl Job {
     }
 
     fn receive(&mut self, sink: &mut dyn Sink) -> Result<()> {
-        let mut space = Vec::with_capacity(32);
-        let size = wire::size(self.wire);
+        let mut space = [0u8; wire::LARGEST];
+        let message = &mut space[..wire::size(self.wire)];
         loop {
-            space.clear();
-            if !self.fill(&mut space, size)? {
+            if !self.fill(message)? {
                 return self.close(sink);
             }
-            let message = wire::parse(self.wire, &space).map_err(|detail| self.misread(detail))?;
-            match message {
+            match wire::parse(self.wire, message).map_err(|detail| self.misread(detail))? {
                 Message::Open { owner, answer } => {
                     self.close(sink)?;
                     self.open(owner, sink)?;
@@ -183,25 +194,22 @@ impl Job {
             _ => return Err(self.misread(format!("{next} address spaces"))),
         };
         sink.begin(&MemberName::new(&format!("checkpoint/pages-{pages_id}.img"))?, 0o600)?;
-        self.frame = sink.buffer();
+        self.open = true;
         self.received.streams.push(Stream { kind, pages_id, runs: Vec::new(), present: 0 });
         Ok(())
     }
 
     /// Ends the stream that is open, if one is.
     fn close(&mut self, sink: &mut dyn Sink) -> Result<()> {
-        if self.frame.capacity() == 0 {
-            return Ok(());
+        match std::mem::take(&mut self.open) {
+            true => Ok(sink.end()?),
+            false => Ok(()),
         }
-        let rest = std::mem::take(&mut self.frame);
-        if !rest.is_empty() {
-            sink.push(rest)?;
-        }
-        Ok(sink.end()?)
     }
 
+    /// Pages go from the socket to where they stay until they are compressed: no page is copied twice here.
     fn run_of_pages(&mut self, vaddr: u64, pages: u64, run_flags: u32, sink: &mut dyn Sink) -> Result<()> {
-        if self.frame.capacity() == 0 {
+        if !self.open {
             return Err(self.misread("pages before any stream".to_owned()));
         }
         let present = run_flags & flags::PRESENT != 0;
@@ -213,42 +221,65 @@ impl Job {
         }
         let mut left = if present { pages * PAGE_SIZE } else { 0 };
         while left > 0 {
-            let mut frame = std::mem::take(&mut self.frame);
-            let room = frame.capacity() - frame.len();
-            let want = usize::try_from(left).map_or(room, |left| left.min(room));
-            let whole = self.fill(&mut frame, want)?;
-            if !whole {
+            let room = sink.room()?;
+            let want = usize::try_from(left).map_or(room.len(), |left| left.min(room.len()));
+            let room = &mut room[..want];
+            let got = if want >= MUCH { self.read_much(room)? } else { self.read(room)? };
+            if got == 0 {
                 return Err(self.misread("the stream ended within a run of pages".to_owned()));
             }
-            left -= want as u64;
-            self.received.bytes += want as u64;
-            self.count.fetch_add(want as u64, Ordering::Relaxed);
-            self.frame = if frame.len() == frame.capacity() {
-                sink.push(frame)?;
-                sink.buffer()
-            } else {
-                frame
-            };
+            sink.advance(got)?;
+            left -= got as u64;
+            self.received.bytes += got as u64;
+            self.count.fetch_add(got as u64, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Appends exactly `want` bytes to `buffer`, within its capacity and without clearing it first. `false` if the
-    /// stream ended before the first of them.
-    fn fill(&mut self, buffer: &mut Vec<u8>, want: usize) -> Result<bool> {
-        let start = buffer.len();
-        buffer.reserve_exact(want);
-        // `read_to_end` reads into the spare capacity as it is; the limit keeps it from growing the buffer.
-        let got = (&*self.socket)
-            .take(want as u64)
-            .read_to_end(buffer)
-            .map_err(|source| Error::call("receive pages", "criu", source))?;
-        self.at += got as u64;
-        match buffer.len() - start {
-            0 if want > 0 => Ok(false),
-            got if got == want => Ok(true),
-            _ => Err(self.misread("the stream ended within a message".to_owned())),
+    /// Fills `buffer`. `false` if the stream ended before its first byte.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<bool> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read(&mut buffer[filled..])? {
+                0 if filled == 0 => return Ok(false),
+                0 => return Err(self.misread("the stream ended within a message".to_owned())),
+                got => filled += got,
+            }
         }
+        Ok(true)
+    }
+
+    /// Reads what has come, at least one byte; 0 at the end of the stream.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        loop {
+            match (&*self.socket).read(buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::call("receive pages", "criu", source)),
+                Ok(got) => return Ok(self.counted(got)),
+            }
+        }
+    }
+
+    /// As [`Job::read`], for a buffer that takes CRIU a while to fill.
+    ///
+    /// CRIU sends faster than a thread falls asleep and is woken, 64 KiB at a time, and waking it is work that CRIU does,
+    /// while the container stands still: in a virtual machine it is half of the time. So the socket is looked at by the
+    /// clock; what comes meanwhile lies in its buffer.
+    fn read_much(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        for _ in 0..LOOKS {
+            match rustix::net::recv(&*self.socket, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((got, _)) => return Ok(self.counted(got)),
+                Err(Errno::AGAIN) => std::thread::sleep(BETWEEN_LOOKS),
+                // The other way says it.
+                Err(_) => break,
+            }
+        }
+        self.read(buffer)
+    }
+
+    fn counted(&mut self, got: usize) -> usize {
+        self.at += got as u64;
+        got
     }
 
     fn reply(&self, bytes: &[u8]) -> Result<()> {

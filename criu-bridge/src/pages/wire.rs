@@ -62,6 +62,9 @@ pub enum Message {
     Close,
 }
 
+/// Bytes of the largest message.
+pub const LARGEST: usize = 32;
+
 /// Bytes of a message.
 pub const fn size(wire: PageWire) -> usize {
     match wire {

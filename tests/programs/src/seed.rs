@@ -29,6 +29,37 @@ pub fn fill(label: &str, round: u32, buffer: &mut [u8]) {
     }
 }
 
+/// Fills a buffer with words that belong to a label and a round: like what programs keep, it packs to about a third.
+pub fn fill_words(label: &str, round: u32, buffer: &mut [u8]) {
+    const WORDS: [&str; 16] = [
+        "container",
+        "freeze",
+        "thaw",
+        "page",
+        "socket",
+        "restore",
+        "archive",
+        "frame",
+        "process",
+        "thread",
+        "namespace",
+        "mount",
+        "cgroup",
+        "signal",
+        "timer",
+        "pipe",
+    ];
+    let mut state = number(label, round);
+    let mut rest = buffer;
+    while !rest.is_empty() {
+        let random = step(&mut state);
+        let line = format!("{}={:x};", WORDS[(random % 16) as usize], random >> 52);
+        let (start, next) = rest.split_at_mut(line.len().min(rest.len()));
+        start.copy_from_slice(&line.as_bytes()[..start.len()]);
+        rest = next;
+    }
+}
+
 /// `length` bytes that belong to a label and a round.
 #[must_use]
 pub fn bytes(label: &str, round: u32, length: usize) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! An amount of memory whose content and map stay as they are, and a heartbeat.
 //!
-//! `memory-map --dir DIR [--mib N] [--random PERCENT] [--beat MS]`: `DIR` is a folder that it may fill. Each answer
+//! `memory-map --dir DIR [--mib N] [--random PERCENT] [--words PERCENT] [--beat MS]`: `DIR` is a folder that it may fill. Each answer
 //! is `ok …`, or what has changed since it was ready. The heartbeat is a counter of eight bytes in `DIR/beat`: where
 //! it goes on, the process runs; it is one file that stays open, written in place.
 
@@ -23,6 +23,7 @@ struct Settings {
     folder: PathBuf,
     mib: usize,
     random: usize,
+    words: usize,
     beat: Duration,
 }
 
@@ -35,7 +36,7 @@ fn main() -> Result<()> {
         .truncate(false)
         .open(settings.folder.join("beat"))
         .context("open the heartbeat's file")?;
-    let memory = Memory::new(settings.mib, settings.random)?;
+    let memory = Memory::new(&settings)?;
     // Everything below allocates once, so that it does not change the map when it comes again.
     let mut content = vec![0; MIB];
     memory.compare(&mut content, &mut Report::default());
@@ -60,35 +61,45 @@ fn main() -> Result<()> {
     }
 }
 
-/// Areas of a MiB, some with content that does not compress, the others never touched.
+/// Areas of a MiB, some with content that does not compress, some with words, the others never touched.
 struct Memory {
     areas: Vec<Mapping>,
     random: usize,
+    words: usize,
 }
 
 impl Memory {
-    fn new(mib: usize, random: usize) -> Result<Self> {
-        let areas = (0..mib).map(|_| Ok(Mapping::private(MIB)?)).collect::<Result<Vec<_>>>()?;
-        let memory = Self { areas, random };
+    fn new(settings: &Settings) -> Result<Self> {
+        let areas = (0..settings.mib).map(|_| Ok(Mapping::private(MIB)?)).collect::<Result<Vec<_>>>()?;
+        let memory = Self { areas, random: settings.random, words: settings.words };
         let mut content = vec![0; MIB];
-        for (number, area) in memory.areas.iter().enumerate().filter(|(number, _)| memory.filled(*number)) {
-            seed::fill("memory", number as u32, &mut content);
+        for (number, area) in memory.areas.iter().enumerate() {
+            if !memory.expected(number, &mut content) {
+                continue;
+            }
             area.bytes().iter().zip(&content).for_each(|(place, byte)| place.store(*byte, Relaxed));
         }
         Ok(memory)
     }
 
-    /// A pattern of a hundred areas, so that content and holes are mixed.
-    fn filled(&self, number: usize) -> bool {
-        number * 37 % 100 < self.random
+    /// What an area holds, and whether anything was written to it. A pattern of a hundred areas, so that contents and
+    /// holes are mixed.
+    fn expected(&self, number: usize, content: &mut [u8]) -> bool {
+        let place = number * 37 % 100;
+        if place < self.random {
+            seed::fill("memory", number as u32, content);
+        } else if place < self.random + self.words {
+            seed::fill_words("memory", number as u32, content);
+        } else {
+            content.fill(0);
+            return false;
+        }
+        true
     }
 
     fn compare(&self, content: &mut [u8], report: &mut Report) {
         for (number, area) in self.areas.iter().enumerate() {
-            content.fill(0);
-            if self.filled(number) {
-                seed::fill("memory", number as u32, content);
-            }
+            self.expected(number, content);
             let same = area.bytes().iter().zip(&*content).all(|(place, byte)| place.load(Relaxed) == *byte);
             report.holds(format_args!("area {number} has changed"), same);
         }
@@ -116,19 +127,20 @@ fn beat_until_asked(
     }
 }
 
-fn settings(mut words: impl Iterator<Item = String>) -> Result<Settings> {
+fn settings(mut arguments: impl Iterator<Item = String>) -> Result<Settings> {
     let mut folder = None;
-    let (mut mib, mut random, mut beat) = (16, 50, 20);
-    while let Some(word) = words.next() {
-        let value = words.next().with_context(|| format!("flag needs an argument: {word}"))?;
+    let (mut mib, mut random, mut words, mut beat) = (16, 50, 0, 20);
+    while let Some(word) = arguments.next() {
+        let value = arguments.next().with_context(|| format!("flag needs an argument: {word}"))?;
         match word.as_str() {
             "--dir" => folder = Some(PathBuf::from(value)),
             "--mib" => mib = value.parse().context("--mib")?,
             "--random" => random = value.parse().context("--random")?,
+            "--words" => words = value.parse().context("--words")?,
             "--beat" => beat = value.parse().context("--beat")?,
             other => bail!("unknown argument {other}"),
         }
     }
     let folder = folder.context("--dir is missing")?;
-    Ok(Settings { folder, mib, random, beat: Duration::from_millis(beat) })
+    Ok(Settings { folder, mib, random, words, beat: Duration::from_millis(beat) })
 }
