@@ -337,7 +337,9 @@ impl<'a> Tail<'a> {
     }
 
     fn seal(&mut self, manifest: &Manifest) -> Result<Sealed> {
-        let text = json(manifest, self.place.target())?;
+        // Thousands of memory areas are in it: on a line each they would be five times as long.
+        let text = serde_json::to_vec(manifest)
+            .map_err(|source| Error::io("encode for", self.place.target(), source.into()))?;
         let size = text.len() as u64;
         let mut plain =
             tarball::header(&MemberName::new(MANIFEST_NAME)?, MemberKind::File, 0o600, size)?.to_vec();

@@ -46,7 +46,8 @@ pub use archive::{Archive, Verified};
 pub use archive_file::{ArchiveFile, Complete, Sealed, WriterOptions};
 pub use error::{Error, Part, Result};
 pub use manifest::{
-    Container, Cpu, FORMAT_VERSION, FrameRef, Head, Index, Manifest, Member, MemberKind, Stats, Task, Tool,
+    Area, AreaKind, Container, Cpu, Descriptor, FORMAT_VERSION, FrameRef, Head, Index, Manifest, Member, MemberKind,
+    OpenFile, Socket, Stats, Task, Tool,
 };
 pub use name::MemberName;
 pub use sink::{Progress, Sink, Unheard};

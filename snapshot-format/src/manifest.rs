@@ -60,6 +60,12 @@ pub struct Manifest {
     pub container: Container,
     /// Its processes.
     pub tasks: Vec<Task>,
+    /// Files that are open or mapped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<OpenFile>,
+    /// Sockets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<Socket>,
     /// Figures of the dump.
     pub stats: Stats,
     /// The snapshot that this one builds on; none yet.
@@ -97,6 +103,9 @@ pub struct Container {
     pub paused: bool,
     /// 1 or 2.
     pub cgroup_version: u32,
+    /// The security module whose labels its processes have: `selinux`, `apparmor`, or nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub security_module: String,
     /// What else was there.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -121,6 +130,107 @@ pub struct Task {
     pub bytes: u64,
     /// The member that holds them; none for a zombie.
     pub pages: Option<String>,
+    /// Its label, where a security module gives one (AppArmor, SELinux).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub label: String,
+    /// Its memory areas, in the order of their addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub areas: Vec<Area>,
+    /// Its open descriptors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub descriptors: Vec<Descriptor>,
+}
+
+/// A memory area of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Area {
+    /// Its first address.
+    pub start: u64,
+    /// The address behind it.
+    pub end: u64,
+    /// As `/proc/PID/maps` shows it, `rw-p` for instance.
+    pub protection: String,
+    /// What it is.
+    pub kind: AreaKind,
+    /// The file that it shows, by its number in [`Manifest::files`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<u32>,
+    /// How many of its pages the snapshot holds, of 4 KiB each.
+    pub pages: u64,
+    /// Where the first of them lies in the member of the task's pages, in bytes; the others follow it.
+    pub at: u64,
+}
+
+/// What a memory area is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AreaKind {
+    /// Private memory that nobody else sees.
+    #[default]
+    Anonymous,
+    /// The program's break.
+    Heap,
+    /// The first thread's stack.
+    Stack,
+    /// A file.
+    File,
+    /// Memory that is shared with children.
+    Shared,
+    /// A System V segment.
+    Sysv,
+    /// A memory file (memfd_create(2)).
+    Memfd,
+    /// The kernel's own: vdso(7).
+    Kernel,
+}
+
+/// An open descriptor of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// Its number in the process.
+    pub fd: u32,
+    /// The open file behind it: the number in [`Manifest::files`] or [`Manifest::sockets`], or of something else.
+    pub file: u32,
+}
+
+/// A file that is open or mapped; what CRIU insists on at the restore.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFile {
+    /// CRIU's number for it.
+    pub id: u32,
+    /// Its path in the container; for one from outside, CRIU's key.
+    pub path: String,
+    /// Its size in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Type and permissions (`st_mode` of inode(7)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// The build-id of a program or library, hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub build_id: String,
+    /// Open flags (`O_*` of open(2)).
+    pub flags: u32,
+    /// Offset in bytes.
+    pub position: u64,
+    /// Whether it comes from outside the container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
+}
+
+/// A socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Socket {
+    /// CRIU's number for it.
+    pub id: u32,
+    /// `tcp`, `udp`, `raw`, `unix stream`, `unix datagram` or `unix seqpacket`.
+    pub kind: String,
+    /// `established`, `listening`, `closed` …
+    pub state: String,
+    /// Its own address or path.
+    pub local: String,
+    /// The other side's; empty without one.
+    pub remote: String,
 }
 
 /// Figures of a dump, times in microseconds.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use floe_runtime::Container;
 use floe_runtime::cgroup::CgroupVersion;
-use floe_snapshot_format::criu::{pagemap, stats, tasks};
+use floe_snapshot_format::criu::{files, ids, memory, pagemap, sockets, stats, tasks};
 use floe_snapshot_format::{
     ArchiveFile, Complete, Cpu, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Stats, Task, Tool,
     WriterOptions,
@@ -79,7 +79,7 @@ impl<'a> Seal<'a> {
                     CgroupVersion::V1 => 1,
                     CgroupVersion::V2 => 2,
                 },
-                extra: serde_json::Map::new(),
+                ..floe_snapshot_format::Container::default()
             },
             extra: serde_json::Map::from_iter([(CHOICES_KEY.to_owned(), choices(options))]),
             ..Manifest::default()
@@ -125,7 +125,7 @@ impl<'a> Seal<'a> {
             "createdTime": head.created,
         });
         archive.add(&MemberName::new("config.dump")?, 0o600, &pretty(&config))?;
-        archive.add(&MemberName::new("spec.dump")?, 0o600, &self.spec)?;
+        archive.add(&MemberName::new("spec.dump")?, 0o600, &spec_dump(&self.spec)?)?;
         archive.add(&MemberName::new("network.status")?, 0o600, b"null\n")?;
         archive.add_directory(&MemberName::new("checkpoint")?, 0o700)?;
         Ok(archive)
@@ -149,6 +149,12 @@ impl<'a> Seal<'a> {
 
         let mut manifest = self.manifest.clone();
         manifest.tasks = self.tasks(contents.received)?;
+        if let Ok(image) = self.scratch.read("files.img") {
+            manifest.files = files::files(&image)?;
+            manifest.sockets = sockets::decode(&image)?;
+        }
+        manifest.container.security_module =
+            ids::inventory(&self.scratch.read("inventory.img")?)?.security_module;
         manifest.stats = self.stats.clone();
         let outside = serde_json::to_value(outside(contents))
             .map_err(|error| Error::call("encode", "the manifest", std::io::Error::from(error)))?;
@@ -208,6 +214,11 @@ impl<'a> Seal<'a> {
                 task.bytes = stream.present * crate::pages::wire::PAGE_SIZE;
                 task.pages = Some(format!("checkpoint/pages-{}.img", stream.pages_id));
             }
+            let name = format!("mm-{}.img", task.pid);
+            if let Ok(image) = self.scratch.read(&name) {
+                let runs = own.map_or(&[][..], |stream| &stream.runs);
+                task.areas = memory::areas(&name, &image, runs)?;
+            }
         }
         Ok(found)
     }
@@ -248,6 +259,18 @@ fn choices(options: &Options) -> Value {
         "shell_job": options.shell_job,
         "link_remap": options.link_remap,
     })
+}
+
+/// The configuration as engines look for it in an archive: checkpointctl takes the form of a container's record from this
+/// annotation, and `config.dump` has podman's.
+fn spec_dump(spec: &[u8]) -> Result<Vec<u8>> {
+    let failed = |error| Error::call("read", "the container's configuration", std::io::Error::from(error));
+    let mut spec: Value = serde_json::from_slice(spec).map_err(failed)?;
+    if !spec["annotations"].is_object() {
+        spec["annotations"] = json!({});
+    }
+    spec["annotations"]["io.container.manager"] = json!("libpod");
+    Ok(pretty(&spec))
 }
 
 fn pretty(value: &Value) -> Vec<u8> {

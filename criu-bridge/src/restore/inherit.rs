@@ -52,7 +52,7 @@ impl Inherited {
         let image = scratch.read("files.img")?;
         let changed = files::rewrite(&image, &mut |file| {
             let own =
-                self.positions.iter().find(|(key, _)| file.name.trim_start_matches('/') == key.as_str());
+                self.positions.iter().find(|(key, _)| file.path.trim_start_matches('/') == key.as_str());
             match own {
                 Some((_, position)) => Change::HandedOver { position: position.unwrap_or(file.position) },
                 None => Change::Keep,

@@ -5,30 +5,12 @@ use rustix::fs::OFlags;
 use super::framing::{COMMON, FILES, Image, messages, parse};
 use super::images::{File_entry, Reg_file_entry};
 use crate::error::Result;
+use crate::manifest::OpenFile;
 
 const NAME: &str = "files.img";
 
 /// Flags with which open(2) does not open a regular file by a link (`O_TMPFILE` holds `O_DIRECTORY`).
 const UNFIT_FOR_A_LINK: u32 = OFlags::NOFOLLOW.union(OFlags::TMPFILE).bits();
-
-/// A regular file (or device, or folder: whatever has a path) that a task holds open or has mapped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RegularFile {
-    /// CRIU's id of the open file.
-    pub id: u32,
-    /// Its path in the container; for an external one CRIU's key.
-    pub name: String,
-    /// Whether it comes from outside.
-    pub external: bool,
-    /// Size that CRIU insists on at the restore.
-    pub size: Option<u64>,
-    /// Offset in bytes.
-    pub position: u64,
-    /// Open flags (`O_*`).
-    pub flags: u32,
-    /// File type and permissions (`st_mode`).
-    pub mode: Option<u32>,
-}
 
 /// What [`rewrite`] is to do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +26,11 @@ pub enum Change {
     },
 }
 
-/// The files in the image.
+/// The files in the image that have a path: regular ones, folders, devices.
 ///
 /// # Errors
 /// [`crate::Error::BadImage`].
-pub fn regular_files(image: &[u8]) -> Result<Vec<RegularFile>> {
+pub fn files(image: &[u8]) -> Result<Vec<OpenFile>> {
     let mut found = Vec::new();
     for message in messages(NAME, image, COMMON, FILES)? {
         let entry: File_entry = parse(NAME, message)?;
@@ -63,7 +45,7 @@ pub fn regular_files(image: &[u8]) -> Result<Vec<RegularFile>> {
 ///
 /// # Errors
 /// [`crate::Error::BadImage`].
-pub fn rewrite(image: &[u8], change: &mut dyn FnMut(&RegularFile) -> Change) -> Result<Vec<u8>> {
+pub fn rewrite(image: &[u8], change: &mut dyn FnMut(&OpenFile) -> Change) -> Result<Vec<u8>> {
     let mut out = Image::new(COMMON, FILES);
     for message in messages(NAME, image, COMMON, FILES)? {
         let mut entry: File_entry = parse(NAME, message)?;
@@ -81,16 +63,22 @@ pub fn rewrite(image: &[u8], change: &mut dyn FnMut(&RegularFile) -> Change) -> 
     Ok(out.finish())
 }
 
-fn describe(file: &Reg_file_entry) -> RegularFile {
-    RegularFile {
+fn describe(file: &Reg_file_entry) -> OpenFile {
+    OpenFile {
         id: file.id(),
-        name: file.name().to_owned(),
+        path: file.name().to_owned(),
         external: file.ext(),
         size: file.has_size().then(|| file.size()),
         position: file.pos(),
         flags: file.flags(),
         mode: file.has_mode().then(|| file.mode()),
+        build_id: build_id(&file.build_id),
     }
+}
+
+/// The bytes of a build-id, which CRIU keeps in words as they lie in memory. A last word may be filled up with zeros.
+fn build_id(words: &[u32]) -> String {
+    words.iter().flat_map(|word| word.to_le_bytes()).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -124,8 +112,8 @@ mod tests {
     fn a_dropped_size_leaves_everything_else() {
         let before = image();
         let after = rewrite(&before, &mut |file| Change::HandedOver { position: file.position + 5 }).unwrap();
-        let files = regular_files(&after).unwrap();
-        assert_eq!((files[0].size, files[0].position, files[0].name.as_str()), (None, 100, "/var/log/x"));
+        let files = files(&after).unwrap();
+        assert_eq!((files[0].size, files[0].position, files[0].path.as_str()), (None, 100, "/var/log/x"));
         let kept = messages(NAME, &after, COMMON, FILES).unwrap();
         assert_eq!(kept[1], messages(NAME, &before, COMMON, FILES).unwrap()[1]);
         let entry = File_entry::parse_from_bytes(kept[0]).unwrap();
@@ -141,8 +129,8 @@ mod tests {
     fn damage_is_an_error() {
         let image = image();
         for end in 1..image.len() {
-            let _ = regular_files(&image[..end]);
+            let _ = files(&image[..end]);
         }
-        assert!(regular_files(&image[..image.len() - 1]).is_err());
+        assert!(files(&image[..image.len() - 1]).is_err());
     }
 }

@@ -12,6 +12,11 @@ pub(crate) const PAGEMAP: u32 = 0x5608_4025;
 pub(crate) const PSTREE: u32 = 0x5027_3030;
 pub(crate) const CORE: u32 = 0x5505_3847;
 pub(crate) const FILES: u32 = 0x5630_3138;
+pub(crate) const INVENTORY: u32 = 0x5831_3116;
+pub(crate) const IDS: u32 = 0x5443_2030;
+pub(crate) const USERNS: u32 = 0x5547_4906;
+pub(crate) const MM: u32 = 0x5749_2820;
+pub(crate) const FDINFO: u32 = 0x5621_3732;
 pub(crate) const STATS: u32 = 0x5709_3306;
 
 /// Largest message. The largest that CRIU writes are memory maps of some hundred thousand areas.
@@ -19,14 +24,23 @@ const MESSAGE: usize = 64 << 20;
 
 /// The messages of `bytes`, undecoded.
 pub(crate) fn messages<'a>(image: &str, bytes: &'a [u8], common: u32, magic: u32) -> Result<Vec<&'a [u8]>> {
+    behind(image, bytes, &[common, magic])
+}
+
+/// The first message of an image that begins with the number of its kind only, as the inventory does.
+pub(crate) fn first_of_service<'a>(image: &str, bytes: &'a [u8], magic: u32) -> Result<Option<&'a [u8]>> {
+    Ok(behind(image, bytes, &[magic])?.first().copied())
+}
+
+fn behind<'a>(image: &str, bytes: &'a [u8], numbers: &[u32]) -> Result<Vec<&'a [u8]>> {
     let bad = |what: &str| Error::BadImage { image: image.to_owned(), what: what.to_owned() };
     let word =
         |at: usize| bytes.get(at..at + 4).map(|raw| u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]));
-    if word(0) != Some(common) || word(4) != Some(magic) {
+    if numbers.iter().enumerate().any(|(at, number)| word(at * 4) != Some(*number)) {
         return Err(bad("it begins with another number"));
     }
     let mut found = Vec::new();
-    let mut at = 8;
+    let mut at = numbers.len() * 4;
     while at < bytes.len() {
         let size = word(at).ok_or_else(|| bad("it is cut"))? as usize;
         if size > MESSAGE {
