@@ -9,6 +9,7 @@ mod commands;
 mod exit;
 mod foreground;
 mod logging;
+mod places;
 mod progress;
 mod signals;
 

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use floe_snapshot_format::{
-    Archive, ArchiveFile, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Tool, Unheard, WriterOptions,
+    Archive, ArchiveFile, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Source, Tool, Unheard,
+    WriterOptions,
 };
 
 type Failure = Box<dyn std::error::Error>;

@@ -8,6 +8,8 @@ use crate::error::{Error, Part, Result};
 use crate::frames::{Frames, Reader};
 use crate::manifest::{Head, Manifest, Member, MemberKind};
 use crate::name::MemberName;
+use crate::progress::Progress;
+use crate::source::{Source, Verified};
 use crate::{limits, open};
 
 /// An opened archive. Its tail (table, seal, manifest) was checked; index and members are checked as they are read.
@@ -20,19 +22,73 @@ pub struct Archive {
     pub(crate) frames: Frames,
     by_name: HashMap<MemberName, usize>,
     totals: Verified,
+    digest: String,
 }
 
-/// What a verification went through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verified {
-    /// Members, the manifest included.
-    pub members: u64,
-    /// Frames.
-    pub frames: u64,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// Bytes of the tar in it.
-    pub plain_bytes: u64,
+impl Source for Archive {
+    fn path(&self) -> &Path {
+        self.frames.path()
+    }
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    fn manifest_digest(&self) -> &str {
+        &self.digest
+    }
+
+    fn totals(&self) -> Verified {
+        self.totals
+    }
+
+    fn member(&self, name: &MemberName) -> Result<&Member> {
+        self.by_name
+            .get(name)
+            .map(|at| &self.manifest.members[*at])
+            .ok_or_else(|| Error::NoMember { path: self.path().to_owned(), name: name.to_string() })
+    }
+
+    fn read(&self, name: &MemberName) -> Result<Vec<u8>> {
+        let member = self.member(name)?;
+        if member.size > limits::WHOLE_MEMBER {
+            return Err(Error::Limit {
+                what: "the size of a member read as a whole",
+                limit: limits::WHOLE_MEMBER,
+            });
+        }
+        let mut bytes = Vec::new();
+        self.frames.with_reader(|reader| reader.append(member.offset, member.size, &mut bytes))?;
+        self.check_digest(member, &bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_at(&self, member: &Member, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(buffer.len() as u64).filter(|end| *end <= member.size);
+        let start = member.offset.checked_add(offset);
+        let (Some(_), Some(start)) = (end, start) else {
+            return Err(Error::Misuse { what: "read beyond the end of a member" });
+        };
+        // Each frame that is touched is checked first.
+        self.frames.with_reader(|reader| reader.fill(start, buffer))
+    }
+
+    fn unpack(
+        &self,
+        want: &dyn Fn(&Member) -> bool,
+        place: &mut dyn FnMut(&Member) -> std::io::Result<File>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        self.write_members(want, place, progress)
+    }
+
+    fn verify(&self, progress: &dyn Progress) -> Result<Verified> {
+        self.verify_all(progress)
+    }
 }
 
 impl Archive {
@@ -62,74 +118,7 @@ impl Archive {
             plain_bytes: tail.plain,
         };
         let head = open::head(&frames, &tail.manifest)?;
-        Ok(Self { head, manifest: tail.manifest, frames, by_name, totals })
-    }
-
-    /// Where it lies.
-    pub fn path(&self) -> &Path {
-        self.frames.path()
-    }
-
-    /// Its head.
-    pub fn head(&self) -> &Head {
-        &self.head
-    }
-
-    /// Its manifest.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    /// Its members but the manifest, in order.
-    pub fn members(&self) -> &[Member] {
-        &self.manifest.members
-    }
-
-    /// How much there is of it; what [`Archive::verify`] goes through.
-    pub fn totals(&self) -> Verified {
-        self.totals
-    }
-
-    /// The member `name`.
-    ///
-    /// # Errors
-    /// [`Error::NoMember`].
-    pub fn member(&self, name: &MemberName) -> Result<&Member> {
-        self.by_name
-            .get(name)
-            .map(|at| &self.manifest.members[*at])
-            .ok_or_else(|| Error::NoMember { path: self.path().to_owned(), name: name.to_string() })
-    }
-
-    /// All of a member, checked.
-    ///
-    /// # Errors
-    /// [`Error::NoMember`], [`Error::Limit`] beyond [`limits::WHOLE_MEMBER`], [`Error::Damaged`], [`Error::Io`].
-    pub fn read(&self, name: &MemberName) -> Result<Vec<u8>> {
-        let member = self.member(name)?;
-        if member.size > limits::WHOLE_MEMBER {
-            return Err(Error::Limit {
-                what: "the size of a member read as a whole",
-                limit: limits::WHOLE_MEMBER,
-            });
-        }
-        let mut bytes = Vec::new();
-        self.frames.with_reader(|reader| reader.append(member.offset, member.size, &mut bytes))?;
-        self.check_digest(member, &bytes)?;
-        Ok(bytes)
-    }
-
-    /// `buffer` filled from `offset` of a member, each frame that is touched checked first.
-    ///
-    /// # Errors
-    /// As [`Archive::read`]; [`Error::Misuse`] beyond the member's end.
-    pub fn read_at(&self, member: &Member, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let end = offset.checked_add(buffer.len() as u64).filter(|end| *end <= member.size);
-        let start = member.offset.checked_add(offset);
-        let (Some(_), Some(start)) = (end, start) else {
-            return Err(Error::Misuse { what: "read beyond the end of a member" });
-        };
-        self.frames.with_reader(|reader| reader.fill(start, buffer))
+        Ok(Self { head, manifest: tail.manifest, frames, by_name, totals, digest: tail.digest })
     }
 
     /// Whether `content`, all of a member, is what the manifest says. Frames of grown members stand for themselves.

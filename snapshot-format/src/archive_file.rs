@@ -14,7 +14,7 @@ use crate::manifest::{FrameRef, Head, Index, Manifest, Member, MemberKind};
 use crate::name::MemberName;
 use crate::pipeline::{Pipeline, compressor};
 use crate::place::Unnamed;
-use crate::sink::Sink;
+use crate::sink::{self, Destination, Sink};
 use crate::tarball::{self, BLOCK};
 use crate::{HEAD_NAME, INDEX_NAME, MANIFEST_NAME, limits};
 
@@ -108,15 +108,6 @@ impl ArchiveFile {
         Ok(archive)
     }
 
-    /// Takes memory for about `bytes` that are to come, as far as the budget allows, so that a sender who must not wait
-    /// does not wait for it. `cancelled` is asked often.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if there is none.
-    pub fn reserve(&self, bytes: u64, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<()> {
-        self.cutter.reserve(bytes, cancelled)
-    }
-
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.plain_at += bytes.len() as u64;
         self.cutter.append(bytes)
@@ -187,6 +178,10 @@ impl ArchiveFile {
 }
 
 impl Sink for ArchiveFile {
+    fn reserve(&self, bytes: u64, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<()> {
+        self.cutter.reserve(bytes, cancelled)
+    }
+
     fn add(&mut self, name: &MemberName, mode: u32, content: &[u8]) -> Result<()> {
         let size = content.len() as u64;
         let digest = blake3::hash(content).to_hex().to_string();
@@ -235,6 +230,29 @@ impl Sink for ArchiveFile {
         let size = self.members[growing.member].size;
         self.grown.push(growing);
         self.pad(size)
+    }
+
+    fn complete(self: Box<Self>, manifest: Manifest) -> Result<Box<dyn sink::Complete>> {
+        Ok(Box::new((*self).complete(manifest)?))
+    }
+}
+
+/// The file that an archive is to become, as a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivePath(pub PathBuf);
+
+impl Destination for ArchivePath {
+    fn begin(&self, head: &Head, options: WriterOptions) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(ArchiveFile::create(&self.0, head, options)?))
+    }
+
+    fn take_back(&self, sealed: &Sealed) -> Result<()> {
+        match std::fs::remove_file(&sealed.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &sealed.path, error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -400,6 +418,16 @@ impl Complete {
     pub fn publish(self) -> Result<Sealed> {
         self.place.publish()?;
         Ok(self.sealed)
+    }
+}
+
+impl sink::Complete for Complete {
+    fn sealed(&self) -> &Sealed {
+        &self.sealed
+    }
+
+    fn publish(self: Box<Self>) -> Result<Sealed> {
+        (*self).publish()
     }
 }
 

@@ -7,7 +7,8 @@ use crate::frame::{SEAL_MAGIC, SEEKABLE_MAGIC, seek_table, skippable};
 use crate::manifest::{Manifest, MemberKind};
 use crate::name::MemberName;
 use crate::{
-    Archive, ArchiveFile, Error, FORMAT_VERSION, Head, MANIFEST_NAME, Sink, Tool, Unheard, WriterOptions,
+    Archive, ArchiveFile, Error, FORMAT_VERSION, Head, MANIFEST_NAME, Sink, Source, Tool, Unheard,
+    WriterOptions,
 };
 use crate::{limits, tarball};
 

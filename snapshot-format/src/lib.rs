@@ -37,20 +37,24 @@ mod open;
 mod pipeline;
 mod place;
 mod priority;
+mod progress;
 mod sink;
 mod slab;
+mod source;
 mod tarball;
 mod unpack;
 
-pub use archive::{Archive, Verified};
-pub use archive_file::{ArchiveFile, Complete, Sealed, WriterOptions};
+pub use archive::Archive;
+pub use archive_file::{ArchiveFile, ArchivePath, Sealed, WriterOptions};
 pub use error::{Error, Part, Result};
 pub use manifest::{
-    Area, AreaKind, Container, Cpu, Descriptor, FORMAT_VERSION, FrameRef, Head, Index, Manifest, Member, MemberKind,
-    OpenFile, Socket, Stats, Task, Tool,
+    Area, AreaKind, Container, Cpu, Descriptor, FORMAT_VERSION, FrameRef, Head, Index, Manifest, Member,
+    MemberKind, OpenFile, Socket, Stats, Task, Tool,
 };
 pub use name::MemberName;
-pub use sink::{Progress, Sink, Unheard};
+pub use progress::{Progress, Unheard};
+pub use sink::{Complete, Destination, Sink};
+pub use source::{Source, Verified};
 
 /// Name of the member that says what an archive is.
 pub const HEAD_NAME: &str = "floe-head.json";

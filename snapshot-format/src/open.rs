@@ -32,6 +32,8 @@ const GLANCE: u64 = 64 << 10;
 /// What the end of an archive says.
 pub(crate) struct Tail {
     pub(crate) manifest: Manifest,
+    /// BLAKE3 of the manifest's text, hexadecimal.
+    pub(crate) digest: String,
     /// Where every frame lies but the manifest's.
     pub(crate) places: Places,
     /// All frames.
@@ -94,10 +96,10 @@ impl Opener<'_> {
         let (table_at, frames) = self.footer()?;
         let seal = self.seal(table_at)?;
         let mut places = self.table(table_at, frames, &seal)?;
-        let manifest = self.manifest(&seal, &places)?;
+        let (manifest, digest) = self.manifest(&seal, &places)?;
         self.index(&manifest, &seal, &mut places)?;
         self.members(&manifest, &places)?;
-        Ok(Tail { manifest, places, frames: seal.frames, bytes: self.length, plain: seal.plain })
+        Ok(Tail { manifest, digest, places, frames: seal.frames, bytes: self.length, plain: seal.plain })
     }
 
     /// Bytes of the file. Their number was compared with the file's length before memory is taken for them.
@@ -250,7 +252,7 @@ impl Opener<'_> {
         Ok(places)
     }
 
-    fn manifest(&self, seal: &Seal, places: &Places) -> Result<Manifest> {
+    fn manifest(&self, seal: &Seal, places: &Places) -> Result<(Manifest, String)> {
         let damaged = |what: &str| self.damaged(seal.offset, Part::Manifest, what);
         let first = usize::try_from(seal.first).unwrap_or(usize::MAX);
         let Some((offset, plain_at)) = places.start(first).filter(|(offset, _)| *offset == seal.offset)
@@ -283,7 +285,7 @@ impl Opener<'_> {
         }
         match serde_json::from_slice::<Manifest>(text) {
             Ok(manifest) if manifest.format > FORMAT_VERSION => Err(self.too_new(manifest.format)),
-            Ok(manifest) => Ok(manifest),
+            Ok(manifest) => Ok((manifest, blake3::hash(text).to_hex().to_string())),
             Err(error) => damaged(&error.to_string()),
         }
     }

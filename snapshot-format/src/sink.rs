@@ -1,10 +1,42 @@
-//! Where a snapshot flows to, and who hears of it.
+//! Where a snapshot flows to.
+//!
+//! ```text
+//!   Destination ─ begin ─► Sink ─ members … ─ complete ─► Complete ─ publish ─► Sealed
+//! ```
 
+use std::fmt::Debug;
+
+use crate::archive_file::{Sealed, WriterOptions};
 use crate::error::Result;
+use crate::manifest::{Head, Manifest};
 use crate::name::MemberName;
 
-/// A place that takes the members of a snapshot in the order in which they come.
-pub trait Sink: Send + std::fmt::Debug {
+/// A place that snapshots can be written to.
+pub trait Destination: Debug + Sync {
+    /// Begins a snapshot there, with `head` as its first member. It is seen by nobody until it is published.
+    ///
+    /// # Errors
+    /// As the place has them: no space, no permission.
+    fn begin(&self, head: &Head, options: WriterOptions) -> Result<Box<dyn Sink>>;
+
+    /// Removes a snapshot that was published and has become untrue: the container that it was to stand for lives on.
+    ///
+    /// # Errors
+    /// As [`Destination::begin`].
+    fn take_back(&self, sealed: &Sealed) -> Result<()>;
+}
+
+/// Takes the members of a snapshot in the order in which they come. Dropped, nothing of it is left.
+pub trait Sink: Send + Debug {
+    /// Takes memory for about `bytes` that are to come, as far as the budget allows, so that a sender who must not wait
+    /// does not wait for it. `cancelled` is asked often.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] if there is none.
+    fn reserve(&self, _bytes: u64, _cancelled: &(dyn Fn() -> bool + Sync)) -> Result<()> {
+        Ok(())
+    }
+
     /// A member whose content is known.
     ///
     /// # Errors
@@ -56,21 +88,22 @@ pub trait Sink: Send + std::fmt::Debug {
     /// # Errors
     /// As [`Sink::room`].
     fn end(&mut self) -> Result<()>;
+
+    /// Ends the snapshot with its manifest, and makes sure that it lasts.
+    ///
+    /// # Errors
+    /// As [`Sink::room`]; nothing is left then.
+    fn complete(self: Box<Self>, manifest: Manifest) -> Result<Box<dyn Complete>>;
 }
 
-/// Hears how far long work is, and may stop it.
-pub trait Progress: Sync {
-    /// `done` of `total` plain bytes are through.
-    fn bytes(&self, _done: u64, _total: u64) {}
+/// A snapshot that is written and safe, and that nobody sees yet. Dropped, it is gone.
+pub trait Complete: Send + Debug {
+    /// What it will be.
+    fn sealed(&self) -> &Sealed;
 
-    /// Whether to stop; asked often.
-    fn cancelled(&self) -> bool {
-        false
-    }
+    /// Gives it its name, replacing what had it.
+    ///
+    /// # Errors
+    /// As the place has them; nothing is left under the name that was not there before.
+    fn publish(self: Box<Self>) -> Result<Sealed>;
 }
-
-/// Hears nothing and never stops.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Unheard;
-
-impl Progress for Unheard {}

@@ -7,11 +7,12 @@ use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crate::archive::{Archive, Verified};
+use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::frames::{Reader, overlap};
 use crate::manifest::{Member, MemberKind};
-use crate::sink::Progress;
+use crate::progress::Progress;
+use crate::source::{Source, Verified};
 
 /// Plain bytes for which a further thread is started.
 const THREAD_WORTH: u64 = 256 << 10;
@@ -27,15 +28,8 @@ struct Piece {
 }
 
 impl Archive {
-    /// Writes the members that `want` names to the files that `place` makes for them. Each frame is checked before
-    /// a byte of it is written; on failure files are left half filled.
-    ///
-    /// The frames of everything else are checked too: whoever starts a container from an archive that is damaged in
-    /// its configuration or a member's name should hear of it then.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], [`Error::Interrupted`], [`Error::Io`].
-    pub fn unpack(
+    /// See [`Source::unpack`]. Each frame is checked before a byte of it is written.
+    pub(crate) fn write_members(
         &self,
         want: &dyn Fn(&Member) -> bool,
         place: &mut dyn FnMut(&Member) -> std::io::Result<File>,
@@ -65,12 +59,8 @@ impl Archive {
         })
     }
 
-    /// Reads every frame, compares every digest, and checks that another tar reader would find in it exactly what the
-    /// manifest says.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`] with the first place that is wrong; [`Error::Interrupted`], [`Error::Io`].
-    pub fn verify(&self, progress: &dyn Progress) -> Result<Verified> {
+    /// See [`Source::verify`].
+    pub(crate) fn verify_all(&self, progress: &dyn Progress) -> Result<Verified> {
         let frames: Vec<usize> = (0..self.frames.count()).collect();
         self.each_frame(&frames, progress, &|_, _| Ok(()))?;
         let mut content = Vec::new();

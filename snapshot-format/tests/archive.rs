@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use floe_snapshot_format::{
-    Archive, ArchiveFile, Error, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Tool, Unheard,
+    Archive, ArchiveFile, Error, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Source, Tool, Unheard,
     WriterOptions,
 };
 

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::Args;
 use floe_criu_bridge::checkpoint::{self, Options};
 use floe_criu_bridge::{Blocker, Criu, Error};
-use floe_snapshot_format::{Archive, Unheard};
+use floe_snapshot_format::Unheard;
 use serde_json::{Value, json};
 
-use super::{archive_path, container, in_form, say};
+use super::{container, in_form, say};
 use crate::args::{Format, Globals};
+use crate::places;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -85,7 +86,7 @@ fn of_container(globals: &Globals, id: &str) -> anyhow::Result<Answer> {
 }
 
 fn snapshot(criu: &Criu, place: &str) -> anyhow::Result<Answer> {
-    let archive = Archive::open(&archive_path(place)?)?;
+    let archive = places::source(place)?;
     archive.verify(&Unheard)?;
     let manifest = archive.manifest();
     let mut blockers = Vec::new();

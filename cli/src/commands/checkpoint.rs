@@ -8,8 +8,9 @@ use floe_criu_bridge::Criu;
 use floe_criu_bridge::checkpoint::{self, Options, Report, Tcp, Tools};
 use floe_criu_bridge::record::Records;
 
-use super::{archive_path, container, in_form, say, size, time};
+use super::{container, in_form, say, size, time};
 use crate::args::{Format, Globals, ProgressForm};
+use crate::places;
 use crate::progress::Shown;
 use crate::signals::cancel_on_signals;
 
@@ -93,14 +94,14 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
 }
 
 fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Report> {
-    let path = archive_path(&arguments.to)?;
+    let destination = places::destination(&arguments.to)?;
     let mut container = container(globals, &arguments.id)?;
     let criu = Criu::locate(globals.criu.as_deref())?;
     let shown = Shown::new(arguments.progress, globals);
     let cancel = cancel_on_signals()?;
     let records = Records::of(&globals.root);
     let tools = Tools { criu: &criu, records: &records, progress: &shown, cancel: Some(&cancel) };
-    let result = checkpoint::checkpoint(&mut container, &path, &options(arguments), tools);
+    let result = checkpoint::checkpoint(&mut container, &*destination, &options(arguments), tools);
     shown.finish();
     Ok(result?)
 }

@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use floe_snapshot_format::{Archive, Manifest};
+use floe_snapshot_format::{Manifest, Source};
 use serde_json::json;
 
-use super::{archive_path, in_form, say, size, time, tree};
+use super::{in_form, say, size, time, tree};
 use crate::args::Format;
+use crate::places;
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
@@ -33,9 +34,9 @@ pub enum What {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let json = arguments.format == Format::Json;
-    let archive = in_form(json, archive_path(&arguments.place).and_then(|path| Ok(Archive::open(&path)?)))?;
+    let archive = in_form(json, places::source(&arguments.place))?;
     match (arguments.what, json) {
-        (What::Summary, false) => summary(&archive)?,
+        (What::Summary, false) => summary(&*archive)?,
         (What::Summary, true) => {
             let Manifest { snapshot, created, tool, criu, kernel, container, stats, labels, .. } =
                 archive.manifest();
@@ -43,7 +44,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 "snapshot": snapshot, "created": created, "tool": tool, "criu": criu, "kernel": kernel,
                 "container": container, "stats": stats, "labels": labels,
                 "processes": archive.manifest().tasks.len(), "members": archive.members().len() + 1,
-                "memory_bytes": memory(&archive), "bytes": bytes(&archive)?,
+                "memory_bytes": memory(&*archive), "bytes": archive.totals().bytes,
             });
             say(&format!("{value}\n"))?;
         }
@@ -53,16 +54,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn memory(archive: &Archive) -> u64 {
+fn memory(archive: &dyn Source) -> u64 {
     let pages = |name: &str| name.starts_with("checkpoint/pages-");
     archive.members().iter().filter(|member| pages(member.name.as_str())).map(|member| member.size).sum()
 }
 
-fn bytes(archive: &Archive) -> anyhow::Result<u64> {
-    Ok(std::fs::metadata(archive.path())?.len())
-}
-
-fn summary(archive: &Archive) -> anyhow::Result<()> {
+fn summary(archive: &dyn Source) -> anyhow::Result<()> {
     let manifest = archive.manifest();
     let threads: u32 = manifest.tasks.iter().map(|task| task.threads).sum();
     let rows = [
@@ -78,7 +75,7 @@ fn summary(archive: &Archive) -> anyhow::Result<()> {
         ),
         ("processes", format!("{} with {threads} threads", manifest.tasks.len())),
         ("memory", size(memory(archive))),
-        ("archive", size(bytes(archive)?)),
+        ("archive", size(archive.totals().bytes)),
         ("frozen for", time(manifest.stats.freezing_us + manifest.stats.frozen_us)),
         ("state", if manifest.container.paused { "paused" } else { "running" }.to_owned()),
     ];

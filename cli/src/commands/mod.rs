@@ -19,7 +19,6 @@ mod tree;
 mod verify;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -105,17 +104,6 @@ fn say(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("write to standard output"),
     }
-}
-
-/// A place as it may be typed; until other kinds are there, an archive's path.
-fn archive_path(place: &str) -> anyhow::Result<PathBuf> {
-    let other = ["dir:", "oci:", "oci://", "repo:", "ssh://", "tls://", "tcp://"];
-    if place == "-" || other.iter().any(|kind| place.starts_with(kind)) {
-        anyhow::bail!(
-            "{place}: this floe keeps snapshots in archive files only; name a path such as web.tar.zst"
-        );
-    }
-    Ok(Path::new(place).to_owned())
 }
 
 /// Errors of a verb whose answer is JSON are JSON too.

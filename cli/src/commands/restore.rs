@@ -12,9 +12,10 @@ use floe_criu_bridge::restore::{self, Options, Report};
 use floe_runtime::{Container, ContainerId, Store};
 use nix::unistd::Pid;
 
-use super::{archive_path, in_form, say, time};
+use super::{in_form, say, time};
 use crate::args::{Format, Globals, ProgressForm};
 use crate::foreground::{Waiter, console_socket, write_pid};
+use crate::places;
 use crate::progress::Shown;
 use crate::signals::cancel_on_signals;
 
@@ -73,7 +74,6 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
 }
 
 fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, Report)> {
-    let path = archive_path(&arguments.from)?;
     let id = ContainerId::parse(&arguments.id)?;
     let store = Store::open(&globals.root)?;
     let options = Options {
@@ -82,11 +82,12 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, 
         timeout: Duration::from_secs(arguments.timeout.max(1)),
     };
     let criu = Criu::locate(globals.criu.as_deref())?;
+    let source = places::source(&arguments.from)?;
     let shown = Shown::new(arguments.progress, globals);
     let cancel = cancel_on_signals()?;
     let records = Records::of(&globals.root);
     let tools = Tools { criu: &criu, records: &records, progress: &shown, cancel: Some(&cancel) };
-    let result = restore::restore(&store, &id, &path, options, tools);
+    let result = restore::restore(&store, &id, &*source, options, tools);
     shown.finish();
     let (container, report) = result?;
     if let Some(path) = &arguments.pid_file {

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use floe_criu_bridge::{Cancel, Phase, Progress as _};
-use floe_snapshot_format::{Archive, Progress, Verified};
+use floe_snapshot_format::{Progress, Verified};
 use serde_json::json;
 
-use super::{archive_path, in_form, say, size};
+use super::{in_form, say, size};
 use crate::args::{Format, Globals, ProgressForm};
+use crate::places;
 use crate::progress::Shown;
 use crate::signals::cancel_on_signals;
 
@@ -58,7 +59,7 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
 fn verify(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Verified> {
     let watched = Watched { shown: Shown::new(arguments.progress, globals), cancel: cancel_on_signals()? };
     watched.shown.phase(Phase::Unpack);
-    let archive = Archive::open(&archive_path(&arguments.place)?)?;
+    let archive = places::source(&arguments.place)?;
     let verified = archive.verify(&watched);
     watched.shown.finish();
     Ok(verified?)

@@ -13,12 +13,13 @@
 //!
 //! `post-dump` is the last "no" that CRIU heeds. Behind it the container is killed, or runs.
 
+use std::cell::Cell;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use floe_runtime::Container;
-use floe_snapshot_format::{ArchiveFile, Sealed};
+use floe_snapshot_format::{Destination, Sealed, Sink};
 
 use super::Tools;
 use super::collect::Plan;
@@ -26,20 +27,31 @@ use super::seal::{Contents, Seal};
 use crate::error::{Error, Result};
 use crate::outside::{self, HostFiles};
 use crate::pages::{PageReceiver, Received, ReceiverHandle};
-use crate::progress::{Phase, Progress};
-use crate::record::{Record, Records};
+use crate::progress::Phase;
+use crate::record::Record;
 use crate::session::{Answer, Handler};
+
+/// What a dump is to do, and with what.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) tools: Tools<'a>,
+    pub(crate) destination: &'a dyn Destination,
+    pub(crate) leave_running: bool,
+    /// Set with the order to freeze.
+    pub(crate) froze: &'a Cell<bool>,
+}
+
+/// The sink as the receiver gave it back, and what came.
+type Pages = (Option<Box<dyn Sink>>, Result<Received>);
 
 /// What the handler of one dump holds between the notifications.
 pub(crate) struct Dump<'a> {
     container: &'a mut Container,
-    records: &'a Records,
-    plan: &'a Plan,
+    job: Job<'a>,
     seal: Seal<'a>,
-    progress: &'a dyn Progress,
-    leave_running: bool,
     phase: Phase,
-    receiver: Option<PageReceiver<ArchiveFile>>,
+    receiver: Option<PageReceiver>,
     handle: ReceiverHandle,
     frozen_at: Option<Instant>,
     /// From the order to freeze to the moment when everything was dumped.
@@ -55,19 +67,14 @@ pub(crate) struct Dump<'a> {
 impl<'a> Dump<'a> {
     pub(crate) fn new(
         container: &'a mut Container,
-        plan: &'a Plan,
+        job: Job<'a>,
         seal: Seal<'a>,
-        tools: Tools<'a>,
-        leave_running: bool,
-        receiver: PageReceiver<ArchiveFile>,
+        receiver: PageReceiver,
     ) -> Self {
         Self {
             container,
-            records: tools.records,
-            plan,
+            job,
             seal,
-            progress: tools.progress,
-            leave_running,
             phase: Phase::Collect,
             handle: receiver.handle(),
             receiver: Some(receiver),
@@ -81,12 +88,12 @@ impl<'a> Dump<'a> {
 
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.progress.phase(phase);
+        self.job.tools.progress.phase(phase);
     }
 
     /// Called while the tree is stopped: what it holds open cannot change any more.
     fn find_host_files(&mut self) -> Result<Answer> {
-        self.host_files = outside::host_files(&self.plan.pids)?;
+        self.host_files = outside::host_files(&self.job.plan.pids)?;
         if !self.host_files.stray.is_empty() {
             return Err(Error::Blocked(self.host_files.stray.iter().map(super::stray).collect()));
         }
@@ -95,7 +102,7 @@ impl<'a> Dump<'a> {
 
     /// Ends the page stream and gives the archive back with what came. The receiver's own error, if it has one, is
     /// nearer to the cause than what CRIU makes of the closed socket.
-    pub(crate) fn take_pages(&mut self) -> Option<(Option<ArchiveFile>, Result<Received>)> {
+    pub(crate) fn take_pages(&mut self) -> Option<Pages> {
         self.receiver.take().map(PageReceiver::join)
     }
 
@@ -110,7 +117,7 @@ impl<'a> Dump<'a> {
             return Err(Error::PageStream { at: received.bytes, detail: "criu did not close it".to_owned() });
         }
         let contents = Contents {
-            plan: self.plan,
+            plan: self.job.plan,
             host_files: &self.host_files,
             received: &received,
             frozen: self.frozen,
@@ -118,18 +125,18 @@ impl<'a> Dump<'a> {
         let complete = self.seal.write(archive, &contents)?;
         // Once the file has its name it must be good for a restore, even if floe dies with the next instruction.
         let record = self.record();
-        if let Err(error) = self.records.keep(&record) {
-            self.progress.warn(&format!(
+        if let Err(error) = self.job.tools.records.keep(&record) {
+            self.job.tools.progress.warn(&format!(
                 "this host's record of the snapshot could not be kept ({error}); restore it with --bundle"
             ));
         }
-        if !self.leave_running {
+        if !self.job.leave_running {
             self.container.mark_checkpointed(true)?;
         }
         self.sealed = Some(complete.publish()?);
         self.page_bytes = received.bytes;
         let stats = &self.seal.stats;
-        if self.leave_running {
+        if self.job.leave_running {
             // CRIU's own figure: from the first task stopped to the last one let go.
             self.frozen = Duration::from_micros(stats.freezing_us + stats.frozen_us);
         }
@@ -158,17 +165,19 @@ impl<'a> Dump<'a> {
     /// After a failure: what was written down of a snapshot that does not exist is taken back, and the file with it,
     /// if the container lives on. If it does not, the file is all that is left of it.
     pub(crate) fn take_back(&mut self) {
-        if self.container.init_pid().is_none_or(|pid| pid.as_raw() != self.plan.init) {
+        if self.container.init_pid().is_none_or(|pid| pid.as_raw() != self.job.plan.init) {
             return;
         }
-        if let Some(sealed) = self.sealed.take() {
-            let _ = std::fs::remove_file(&sealed.path);
+        if let Some(sealed) = self.sealed.take()
+            && let Err(error) = self.job.destination.take_back(&sealed)
+        {
+            self.job.tools.progress.warn(&format!("{error}; it is of no use: the container lives on"));
         }
-        self.records.forget(self.seal.snapshot());
-        if !self.leave_running
+        self.job.tools.records.forget(self.seal.snapshot());
+        if !self.job.leave_running
             && let Err(error) = self.container.mark_checkpointed(false)
         {
-            self.progress.warn(&format!("{error}"));
+            self.job.tools.progress.warn(&format!("{error}"));
         }
     }
 }
@@ -178,6 +187,7 @@ impl Handler for Dump<'_> {
         match script {
             "pre-dump" => {
                 self.frozen_at = Some(Instant::now());
+                self.job.froze.set(true);
                 self.enter(Phase::Freeze);
             }
             "query-ext-files" => {
@@ -187,7 +197,7 @@ impl Handler for Dump<'_> {
             }
             "post-dump" => {
                 self.frozen = self.frozen_at.map_or(Duration::ZERO, |at| at.elapsed());
-                if !self.leave_running {
+                if !self.job.leave_running {
                     self.finish()?;
                 }
             }
@@ -202,7 +212,7 @@ impl Handler for Dump<'_> {
 
     fn tick(&mut self) {
         if self.phase == Phase::DumpPages {
-            self.progress.bytes(self.handle.bytes(), None);
+            self.job.tools.progress.bytes(self.handle.bytes(), None);
         }
     }
 

@@ -15,12 +15,14 @@ mod options;
 mod request;
 pub(crate) mod seal;
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use floe_runtime::{Container, Status, Verb};
+use floe_snapshot_format::Destination;
 use nix::sys::socket::{setsockopt, sockopt};
 
 pub use collect::{Plan, collect};
@@ -38,7 +40,7 @@ use crate::record::Records;
 use crate::scratch::Scratch;
 use crate::session::{Outcome, Session, own_number};
 use crate::tasks::{Descriptor, Task};
-use dump::Dump;
+use dump::{Dump, Job};
 use seal::Seal;
 
 /// Room in the page socket: what CRIU sends while the receiver looks elsewhere, several times over.
@@ -83,14 +85,14 @@ pub struct Tools<'a> {
     pub cancel: Option<&'a Cancel>,
 }
 
-/// Dumps `container` into the archive `path`.
+/// Dumps `container` into a snapshot at `destination`.
 ///
 /// # Errors
 /// Any of [`Error`]. [`Error::SetRunningAgain`] around it says that the container had been frozen meanwhile; without
 /// it nothing was changed.
 pub fn checkpoint(
     container: &mut Container,
-    path: &Path,
+    destination: &dyn Destination,
     options: &Options,
     tools: Tools<'_>,
 ) -> Result<Report> {
@@ -114,11 +116,15 @@ pub fn checkpoint(
     let plan = collect(container, options)?;
     remove_leftovers(&plan, was_paused, tools.progress);
     let watch = tools.records.watch()?;
-    let result = run(container, &plan, path, options, tools);
+    let froze = Cell::new(false);
+    let result = run(container, &plan, destination, options, tools, &froze);
     watch.end();
     let result = match result {
         Ok(done) => Ok(done),
-        Err(error) => Err(restore_state(container, was_paused, error, tools.progress)),
+        Err(error) => {
+            let as_before = set_back(container, was_paused, tools.progress);
+            Err(if froze.get() && as_before { error.set_running_again() } else { error })
+        }
     };
     journal.end()?;
     let done = result?;
@@ -148,13 +154,14 @@ struct Done {
 fn run(
     container: &mut Container,
     plan: &Plan,
-    path: &Path,
+    destination: &dyn Destination,
     options: &Options,
     tools: Tools<'_>,
+    froze: &Cell<bool>,
 ) -> Result<Done> {
     let scratch = Scratch::new()?;
     let mut seal = Seal::new(container, tools.criu, &scratch, options)?;
-    let archive = seal.begin(path, options, plan)?;
+    let archive = seal.begin(destination, options, plan)?;
     let cancelled = || tools.cancel.is_some_and(Cancel::is_raised);
     archive.reserve(plan.memory, &cancelled)?;
     if cancelled() {
@@ -167,7 +174,8 @@ fn run(
     let (session, numbers) = Session::spawn(tools.criu.path(), vec![OwnedFd::from(theirs)])?;
     let pages = numbers.first().copied().unwrap_or(-1);
     let request = request::dump(plan, options, request::Numbers { scratch: own_number(&scratch), pages });
-    let mut dump = Dump::new(container, plan, seal, tools, options.leave_running, receiver);
+    let job = Job { plan, tools, destination, leave_running: options.leave_running, froze };
+    let mut dump = Dump::new(container, job, seal, receiver);
     let outcome = session.call(&request, &mut dump, tools.cancel, options.timeout)?;
     if !outcome.succeeded() {
         return Err(failed(dump, outcome, &scratch));
@@ -239,16 +247,8 @@ pub(crate) fn died(status: &std::process::ExitStatus, reason: &str) -> String {
     }
 }
 
-/// After a failure the container is what it was: running, or paused. The error says so if it had been frozen.
-fn restore_state(container: &Container, was_paused: bool, error: Error, progress: &dyn Progress) -> Error {
-    let frozen_before = matches!(
-        error.innermost(),
-        Error::Criu(_)
-            | Error::Interrupted { .. }
-            | Error::TimedOut { .. }
-            | Error::PageStream { .. }
-            | Error::Snapshot(_)
-    );
+/// After a failure the container is what it was: running, or paused. `false` if it cannot be, which is told.
+fn set_back(container: &Container, was_paused: bool, progress: &dyn Progress) -> bool {
     let cgroup = container.cgroup();
     let back = match (was_paused, cgroup.is_frozen()) {
         (true, Ok(false)) => cgroup.freeze(),
@@ -261,13 +261,13 @@ fn restore_state(container: &Container, was_paused: bool, error: Error, progress
             "the container could not be set going again: {failure}; try `floe resume {}`",
             container.id()
         ));
-        return error;
+        return false;
     }
     if container.init_pid().is_none() {
         progress.warn(&format!("the first process of {} ended meanwhile", container.id()));
-        return error;
+        return false;
     }
-    if frozen_before { error.set_running_again() } else { error }
+    true
 }
 
 /// Mappings that a killed dump left are taken out before the next one. A paused container's tasks cannot be made to

@@ -1,14 +1,13 @@
 //! What goes into the archive besides the pages, and the manifest.
 
 use std::io::Read;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use floe_runtime::Container;
 use floe_runtime::cgroup::CgroupVersion;
 use floe_snapshot_format::criu::{files, ids, memory, pagemap, sockets, stats, tasks};
 use floe_snapshot_format::{
-    ArchiveFile, Complete, Cpu, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Stats, Task, Tool,
+    Complete, Cpu, Destination, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Stats, Task, Tool,
     WriterOptions,
 };
 use serde_json::{Value, json};
@@ -98,7 +97,12 @@ impl<'a> Seal<'a> {
     }
 
     /// Begins the archive: everything that is known while the container still runs.
-    pub(crate) fn begin(&mut self, path: &Path, options: &Options, plan: &Plan) -> Result<ArchiveFile> {
+    pub(crate) fn begin(
+        &mut self,
+        destination: &dyn Destination,
+        options: &Options,
+        plan: &Plan,
+    ) -> Result<Box<dyn Sink>> {
         let head = Head {
             format: FORMAT_VERSION,
             kind: "floe-archive".to_owned(),
@@ -115,7 +119,7 @@ impl<'a> Seal<'a> {
                 .unwrap_or_else(|| budget::of(options.leave_running, plan.memory)),
             ..WriterOptions::default()
         };
-        let mut archive = ArchiveFile::create(path, &head, writer)?;
+        let mut archive = destination.begin(&head, writer)?;
         let config = json!({
             "id": head.container,
             "name": head.container,
@@ -132,13 +136,17 @@ impl<'a> Seal<'a> {
     }
 
     /// Writes what CRIU left in the scratch folder, the page maps and the manifest. The archive has no name yet.
-    pub(crate) fn write(&mut self, mut archive: ArchiveFile, contents: &Contents<'_>) -> Result<Complete> {
+    pub(crate) fn write(
+        &mut self,
+        mut archive: Box<dyn Sink>,
+        contents: &Contents<'_>,
+    ) -> Result<Box<dyn Complete>> {
         for name in self.scratch.names()? {
             if name != LOG && name != STATS {
-                self.add_image(&mut archive, &name)?;
+                self.add_image(&mut *archive, &name)?;
             }
         }
-        self.add_page_maps(&mut archive, contents.received)?;
+        self.add_page_maps(&mut *archive, contents.received)?;
         let descriptors = pretty(&json!(contents.plan.stdio));
         archive.add(&MemberName::new("checkpoint/descriptors.json")?, 0o600, &descriptors)?;
         self.stats = self.figures(contents)?;
@@ -162,7 +170,7 @@ impl<'a> Seal<'a> {
         Ok(archive.complete(manifest)?)
     }
 
-    fn add_image(&self, archive: &mut ArchiveFile, name: &str) -> Result<()> {
+    fn add_image(&self, archive: &mut dyn Sink, name: &str) -> Result<()> {
         let member = MemberName::new(&format!("checkpoint/{name}"))?;
         let mut file = self.scratch.open(name)?;
         let failed = |source| Error::call("read", name, source);
@@ -182,7 +190,7 @@ impl<'a> Seal<'a> {
     }
 
     /// CRIU leaves the page maps to a page server, which we are.
-    fn add_page_maps(&self, archive: &mut ArchiveFile, received: &Received) -> Result<()> {
+    fn add_page_maps(&self, archive: &mut dyn Sink, received: &Received) -> Result<()> {
         for stream in &received.streams {
             let name = match stream.kind {
                 StreamKind::Task(pid) => format!("checkpoint/pagemap-{pid}.img"),

@@ -63,18 +63,18 @@ pub struct Received {
 
 /// The running thread. It owns the sink until it ends, and gives it back.
 #[derive(Debug)]
-pub struct PageReceiver<S> {
-    thread: JoinHandle<(S, Result<Received>)>,
+pub struct PageReceiver {
+    thread: JoinHandle<(Box<dyn Sink>, Result<Received>)>,
     socket: Arc<UnixStream>,
     count: Arc<AtomicU64>,
 }
 
-impl<S: Sink + Send + 'static> PageReceiver<S> {
+impl PageReceiver {
     /// Starts it on our end of the pair. Page members are written to `sink` as `checkpoint/pages-N.img`.
     ///
     /// # Errors
     /// [`Error::Call`] if no thread can be made.
-    pub fn start(socket: UnixStream, wire: PageWire, sink: S) -> Result<Self> {
+    pub fn start(socket: UnixStream, wire: PageWire, sink: Box<dyn Sink>) -> Result<Self> {
         let socket = Arc::new(socket);
         let count = Arc::new(AtomicU64::new(0));
         let job = Job {
@@ -103,7 +103,7 @@ impl<S: Sink + Send + 'static> PageReceiver<S> {
     }
 
     /// Waits for the end of the stream, and hands the sink back with what came.
-    pub fn join(self) -> (Option<S>, Result<Received>) {
+    pub fn join(self) -> (Option<Box<dyn Sink>>, Result<Received>) {
         match self.thread.join() {
             Ok((sink, received)) => (Some(sink), received),
             Err(_) => (
@@ -148,8 +148,8 @@ struct Job {
 }
 
 impl Job {
-    fn run<S: Sink>(mut self, mut sink: S) -> (S, Result<Received>) {
-        let result = self.receive(&mut sink);
+    fn run(mut self, mut sink: Box<dyn Sink>) -> (Box<dyn Sink>, Result<Received>) {
+        let result = self.receive(&mut *sink);
         if result.is_err() {
             // CRIU must not wait for a reader that is gone.
             let _ = self.socket.shutdown(std::net::Shutdown::Both);

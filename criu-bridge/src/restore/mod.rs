@@ -14,11 +14,11 @@ mod plan;
 mod request;
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use floe_runtime::{Container, ContainerId, Reservation, RestoreRoot, Store};
-use floe_snapshot_format::{Archive, Member};
+use floe_snapshot_format::{Member, Source};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -68,7 +68,7 @@ pub struct Report {
     pub holds_stdout: bool,
 }
 
-/// Restores the archive at `path` as the container `id`. Its first process is a child of the caller, which waits for
+/// Restores the snapshot `archive` as the container `id`. Its first process is a child of the caller, which waits for
 /// it, or ends and leaves it to init.
 ///
 /// # Errors
@@ -76,7 +76,7 @@ pub struct Report {
 pub fn restore(
     store: &Store,
     id: &ContainerId,
-    path: &Path,
+    archive: &dyn Source,
     options: Options,
     tools: Tools<'_>,
 ) -> Result<(Container, Report)> {
@@ -85,11 +85,10 @@ pub fn restore(
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot { verb: "restore" });
     }
-    let archive = Archive::open(path)?;
-    let plan = Plan::make(&archive, options.bundle.as_deref(), tools)?;
+    let plan = Plan::make(archive, options.bundle.as_deref(), tools)?;
     // The name is taken first: that it is taken already is known before a gigabyte is unpacked.
     let reservation = store.reserve(id, &plan.bundle, &plan.spec, plan.config.clone())?;
-    let scratch = unpack(&archive, tools)?;
+    let scratch = unpack(archive, tools)?;
     plan.adapt(&scratch, tools.criu)?;
     let unpacked = began.elapsed();
     let root = RestoreRoot::prepare(reservation.config(), &reservation.restore_root())?;
@@ -117,7 +116,7 @@ pub fn restore(
 }
 
 /// Every image into a tmpfs, each byte verified before it is written.
-fn unpack(archive: &Archive, tools: Tools<'_>) -> Result<Scratch> {
+fn unpack(archive: &dyn Source, tools: Tools<'_>) -> Result<Scratch> {
     let scratch = Scratch::new()?;
     let image = |member: &Member| {
         member.name.as_str().strip_prefix("checkpoint/").is_some_and(|name| !name.contains('/'))

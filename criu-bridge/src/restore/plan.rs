@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use floe_runtime::cgroup::Cgroup;
 use floe_runtime::config::{Config, MountKind as ConfigMount, NamespaceKind};
-use floe_snapshot_format::Archive;
+use floe_snapshot_format::Source;
 use floe_snapshot_format::criu::pagemap;
 
 use crate::checkpoint::Tools;
@@ -44,7 +44,7 @@ pub(crate) struct Choices {
 }
 
 impl Plan {
-    pub(crate) fn make(archive: &Archive, bundle: Option<&Path>, tools: Tools<'_>) -> Result<Self> {
+    pub(crate) fn make(archive: &dyn Source, bundle: Option<&Path>, tools: Tools<'_>) -> Result<Self> {
         let manifest = archive.manifest();
         let part = |key: &str| manifest.extra.get(key).cloned().unwrap_or_default();
         let unfit = |what: String| Error::Unfit {

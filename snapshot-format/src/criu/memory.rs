@@ -35,7 +35,10 @@ pub fn areas(name: &str, bytes: &[u8], runs: &[Run]) -> Result<Vec<Area>> {
     let Some(message) = messages(name, bytes, COMMON, MM)?.first().copied() else { return Ok(Vec::new()) };
     let entry: Mm_entry = parse(name, message)?;
     if entry.vmas.len() > limits::AREAS {
-        return Err(Error::Limit { what: "the number of memory areas of a task", limit: limits::AREAS as u64 });
+        return Err(Error::Limit {
+            what: "the number of memory areas of a task",
+            limit: limits::AREAS as u64,
+        });
     }
     let mut places = Places { runs, next: 0, passed: 0, at: 0 };
     Ok(entry.vmas.iter().map(|area| describe(area, &mut places)).collect())
