@@ -141,6 +141,7 @@ fn code(error: &anyhow::Error) -> Code {
     match error.downcast_ref::<Bridge>() {
         Some(Bridge::SetRunningAgain(_)) => Code::SetRunningAgain,
         Some(Bridge::Snapshot(inner)) if inner.is_damage() => Code::Damaged,
+        Some(Bridge::Untrusted { .. }) => Code::Damaged,
         Some(
             Bridge::Blocked(_)
             | Bridge::WrongState { .. }

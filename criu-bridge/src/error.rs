@@ -95,6 +95,14 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// The snapshot asks for more than the accepted configuration gives. Nothing of it was started, or what was is gone.
+    #[error("the snapshot is not trusted: {what}; {hint}")]
+    Untrusted {
+        /// What it asks for.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
     /// The kernel has no such system call.
     #[error(
         "this kernel has no {call}{}; floe needs Linux {} or newer, with nothing that filters the call",

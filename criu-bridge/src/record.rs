@@ -36,6 +36,9 @@ pub struct Record {
     pub bundle: PathBuf,
     /// BLAKE3 of the OCI configuration, as the snapshot has it.
     pub spec_digest: String,
+    /// BLAKE3 of the snapshot's manifest, which stands for all of it.
+    #[serde(default)]
+    pub manifest: String,
     /// Host files by CRIU's key.
     pub files: BTreeMap<String, PathBuf>,
     /// Inode numbers of those files, to tell a file from another that took its name.
@@ -161,6 +164,7 @@ mod tests {
             container: "web".to_owned(),
             bundle: PathBuf::from("/srv/web"),
             spec_digest: "00".to_owned(),
+            manifest: "11".to_owned(),
             files: BTreeMap::from([("file[1d:2]".to_owned(), PathBuf::from("/var/log/web"))]),
             inodes: BTreeMap::from([("file[1d:2]".to_owned(), 2)]),
         }

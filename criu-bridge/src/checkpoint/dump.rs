@@ -124,7 +124,7 @@ impl<'a> Dump<'a> {
         };
         let complete = self.seal.write(archive, &contents)?;
         // Once the file has its name it must be good for a restore, even if floe dies with the next instruction.
-        let record = self.record();
+        let record = self.record(&complete.sealed().manifest_digest);
         if let Err(error) = self.job.tools.records.keep(&record) {
             self.job.tools.progress.warn(&format!(
                 "this host's record of the snapshot could not be kept ({error}); restore it with --bundle"
@@ -144,7 +144,7 @@ impl<'a> Dump<'a> {
     }
 
     /// What this host is to remember of the snapshot.
-    fn record(&self) -> Record {
+    fn record(&self, manifest: &str) -> Record {
         let inode = |path: &PathBuf| std::fs::metadata(path).map(|meta| meta.ino()).ok();
         let files = &self.host_files.paths;
         Record {
@@ -152,6 +152,7 @@ impl<'a> Dump<'a> {
             container: self.container.id().to_string(),
             bundle: self.container.bundle().to_owned(),
             spec_digest: self.seal.spec_digest().to_owned(),
+            manifest: manifest.to_owned(),
             files: files.clone(),
             inodes: files.iter().filter_map(|(key, path)| Some((key.clone(), inode(path)?))).collect(),
         }

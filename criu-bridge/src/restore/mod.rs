@@ -9,8 +9,10 @@
 //!
 //! Whatever fails takes all of it back. The archive is only read.
 
+mod arrived;
 mod inherit;
 mod plan;
+mod privileges;
 mod request;
 
 use std::os::fd::OwnedFd;
@@ -89,6 +91,9 @@ pub fn restore(
     // The name is taken first: that it is taken already is known before a gigabyte is unpacked.
     let reservation = store.reserve(id, &plan.bundle, &plan.spec, plan.config.clone())?;
     let scratch = unpack(archive, tools)?;
+    if !plan.own {
+        privileges::check(&|name| scratch.read(name).ok(), &plan.config)?;
+    }
     plan.adapt(&scratch, tools.criu)?;
     let unpacked = began.elapsed();
     let root = RestoreRoot::prepare(reservation.config(), &reservation.restore_root())?;
@@ -166,6 +171,7 @@ fn run(
         phase: Phase::Unpack,
         pid: None,
         console: options.console.as_ref(),
+        trusted: plan.own,
         masters: Vec::new(),
     };
     let outcome = session.call(&request, &mut handler, tools.cancel, options.timeout);
@@ -213,6 +219,8 @@ struct Restoring<'a> {
     phase: Phase,
     pid: Option<i32>,
     console: Option<&'a OwnedFd>,
+    /// Whether what comes back needs no look at.
+    trusted: bool,
     /// Masters of terminals that nobody asked for: held until the restore is over, then the terminal hangs up.
     masters: Vec<OwnedFd>,
 }
@@ -256,6 +264,9 @@ impl Handler for Restoring<'_> {
                 if let Some(pid) = self.pid {
                     let pid = Pid::from_raw(pid);
                     floe_runtime::protect_restored(self.reservation.config(), pid)?;
+                    if !self.trusted {
+                        arrived::check(self.reservation.config(), pid, self.reservation.cgroup())?;
+                    }
                     self.reservation.record(pid)?;
                 }
             }

@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) record: Option<Record>,
     /// Whether the container was paused.
     pub(crate) paused: bool,
+    /// Whether this host made it, byte for byte, of a container of this very bundle.
+    pub(crate) own: bool,
     criu: String,
 }
 
@@ -76,14 +78,17 @@ impl Plan {
         let bundle = std::fs::canonicalize(&bundle)
             .map_err(|source| Error::call("find the bundle", &bundle, source))?;
         let (spec, config) = floe_runtime::read_bundle(&bundle)?;
-        if blake3::hash(&spec).to_hex().as_str() != manifest.container.spec_digest {
+        let same_spec = blake3::hash(&spec).to_hex().as_str() == manifest.container.spec_digest;
+        let own =
+            same_spec && record.as_ref().is_some_and(|record| record.manifest == archive.manifest_digest());
+        if !same_spec {
             tools.progress.warn(&format!(
                 "{} is not the configuration that the snapshot was made with",
                 bundle.join("config.json").display()
             ));
         }
         let paused = manifest.container.paused;
-        Ok(Self { bundle, spec, config, outside, choices, record, paused, criu: manifest.criu.clone() })
+        Ok(Self { bundle, spec, config, outside, choices, record, paused, own, criu: manifest.criu.clone() })
     }
 
     /// Page maps are rewritten where the CRIU of this host counts pages in another field than the one that dumped:

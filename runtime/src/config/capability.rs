@@ -56,6 +56,12 @@ const NAMES: [&str; 41] = [
 pub struct Capability(u8);
 
 impl Capability {
+    /// The capability with the kernel's number `number`; `None` for one of a later kernel.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        (usize::from(number) < NAMES.len()).then_some(Self(number))
+    }
+
     /// The kernel's number, 0 to 40.
     #[must_use]
     pub fn number(self) -> u8 {
