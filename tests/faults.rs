@@ -304,6 +304,150 @@ fn a_struck_restore_leaves_nothing() {
     before.assert_unchanged();
 }
 
+/// Numbers that look random; the seed is printed, so that a failure can be had again.
+struct Dice(u64);
+
+impl Dice {
+    fn new() -> Self {
+        let seed = std::env::var("FLOE_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let seed = seed.unwrap_or(now.subsec_nanos() as u64 | 1);
+        eprintln!("FLOE_TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    fn fault(&mut self) -> Fault {
+        FAULTS[self.below(FAULTS.len() as u64) as usize]
+    }
+}
+
+/// Runs floe and strikes after a while, wherever it is then.
+fn strike_after(place: &Place, arguments: &[&str], delay: Duration, fault: Fault) -> Ended {
+    let mut child = place.floe(arguments).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(delay);
+    let reached = child.try_wait().unwrap().is_none();
+    if reached {
+        hit(&child, fault);
+    }
+    let mut said = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        said.push_str(&line.unwrap());
+        said.push('\n');
+    }
+    Ended { code: child.wait().unwrap().code(), reached, said }
+}
+
+#[test]
+#[ignore = "long: some minutes"]
+fn long_a_checkpoint_is_struck_at_any_moment() {
+    let _alone = alone();
+    let place = Place::new("any");
+    let before = Picture::take(&place, &[]);
+    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &MEMORY);
+    let name = place.name("c");
+    place.start(&name, bundle.path());
+    bundle.ready();
+    let archive = place.join("struck.tar.zst");
+    let path = archive.to_str().unwrap();
+    let mut dice = Dice::new();
+    let (mut struck, mut paused) = (0, false);
+    for round in 0..200 {
+        let (fault, delay) = (dice.fault(), Duration::from_micros(dice.below(250_000)));
+        let leave = dice.below(3) > 0;
+        if dice.below(8) == 0 {
+            place.ok([if paused { "resume" } else { "pause" }, &name]);
+            paused = !paused;
+        }
+        let what = format!("round {round}: {fault:?} after {delay:?}, leave {leave}, paused {paused}");
+        let mut arguments = vec!["checkpoint", &name, "--to", path];
+        arguments.extend(leave.then_some("--leave-running"));
+        let ended = strike_after(&place, &arguments, delay, fault);
+        struck += u32::from(ended.reached);
+        wait_for_criu_to_end(&place);
+        let status = place.state(&name).unwrap()["status"].as_str().unwrap().to_owned();
+        if status == "stopped" {
+            assert!(!leave && archive.exists(), "{what}: it is gone: {:?} {}", ended.code, ended.said);
+            // Then its archive is whole.
+            place.ok(["verify", path]);
+            place.ok(["restore", &name, "--from", path, "--detach"]);
+            assert_eq!(
+                place.state(&name).unwrap()["status"],
+                if paused { "paused" } else { "running" },
+                "{what}"
+            );
+        } else {
+            assert_eq!(status, if paused { "paused" } else { "running" }, "{what}: {}", ended.said);
+            if archive.exists() {
+                // Whole, or none.
+                place.ok(["verify", path]);
+            }
+        }
+        let _ = fs::remove_file(&archive);
+        if !paused {
+            assert_alive(&bundle, &what);
+        }
+    }
+    assert!(struck > 80, "only {struck} of 200 were struck");
+    if paused {
+        place.ok(["resume", &name]);
+    }
+    // This takes out what killed criu left in its memory, and then its map is what it was.
+    place.ok(["checkpoint", &name, "--to", path, "--leave-running"]);
+    bundle.ask_ok("");
+    place.ok(["delete", "--force", &name]);
+    wait_for_criu_folders_to_go(&place);
+    before.assert_unchanged();
+}
+
+#[test]
+#[ignore = "long: some minutes"]
+fn long_a_restore_is_struck_at_any_moment() {
+    let _alone = alone();
+    let place = Place::new("any-restore");
+    let before = Picture::take(&place, &[]);
+    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &MEMORY);
+    let name = place.name("c");
+    place.start(&name, bundle.path());
+    bundle.ready();
+    let archive = place.join("c.tar.zst");
+    let path = archive.to_str().unwrap();
+    place.ok(["checkpoint", &name, "--to", path]);
+    place.ok(["delete", &name]);
+    let content = fs::read(&archive).unwrap();
+    let mut dice = Dice::new();
+    let mut struck = 0;
+    for round in 0..200 {
+        let (fault, delay) = (dice.fault(), Duration::from_micros(dice.below(250_000)));
+        let what = format!("round {round}: {fault:?} after {delay:?}");
+        let ended = strike_after(&place, &["restore", &name, "--from", path, "--detach"], delay, fault);
+        struck += u32::from(ended.reached);
+        wait_for_criu_to_end(&place);
+        let list = place.ok(["list", "--quiet"]);
+        if list.contains(&name) {
+            assert_alive(&bundle, &what);
+            bundle.ask_ok("");
+            place.ok(["delete", "--force", &name]);
+        } else {
+            assert_ne!(ended.code, Some(0), "{what}: it is gone: {}", ended.said);
+        }
+        wait_for_criu_folders_to_go(&place);
+        before.assert_unchanged();
+    }
+    assert!(struck > 80, "only {struck} of 200 were struck");
+    assert!(fs::read(&archive).unwrap() == content, "the archive was changed");
+    place.ok(["restore", &name, "--from", path, "--detach"]);
+    bundle.ask_ok("");
+    place.ok(["delete", "--force", &name]);
+    before.assert_unchanged();
+}
+
 /// A file system of 8 MiB, mounted for the time of a test.
 struct Small(PathBuf);
 

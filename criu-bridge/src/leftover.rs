@@ -3,11 +3,13 @@
 //! CRIU makes empty folders there as mount points in mount namespaces of its own, and removes them at its end. Killed, or
 //! failing at the wrong moment, it does not. What is new since our CRIU began, is empty, and is nobody's mount point any
 //! more was its. What was there before is noted in a file beside the records for as long as CRIU works, so that the
-//! next floe can do the same where this one is killed.
+//! next floe can do the same where this one is killed. The number of CRIU's process group is noted as well: a CRIU that
+//! was killed too may have left a child in it that sleeps for ever.
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,10 @@ const PREFIXES: [&str; 3] = [".criu.mntns.", "cr-tmpfs.", "crtools-proc."];
 /// Where CRIU makes them, whatever TMPDIR says.
 const PLACE: &str = "/tmp";
 
+/// How long a CRIU may take to find that its floe was killed. It does within milliseconds, but for one that hangs in the
+/// kernel.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How the names of notes begin.
 const NOTE: &str = ".criu-of-";
 
@@ -26,6 +32,9 @@ const NOTE: &str = ".criu-of-";
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     floe: i32,
+    /// The process group of its CRIU, once there is one.
+    #[serde(default)]
+    criu: Option<i32>,
     before: HashSet<PathBuf>,
 }
 
@@ -40,12 +49,23 @@ impl Watch {
     /// Looks, and notes it in `dir`.
     pub(crate) fn begin(dir: &Path) -> Result<Self> {
         let floe = std::process::id().cast_signed();
-        let note = Note { floe, before: present(Path::new(PLACE)) };
+        let note = Note { floe, criu: None, before: present(Path::new(PLACE)) };
         let file = dir.join(format!("{NOTE}{floe}"));
-        let text = serde_json::to_vec(&note)
-            .map_err(|error| Error::call("encode", &file, std::io::Error::from(error)))?;
-        fs::write(&file, text).map_err(|source| Error::call("write", &file, source))?;
-        Ok(Self { note, file })
+        let watch = Self { note, file };
+        watch.write()?;
+        Ok(watch)
+    }
+
+    fn write(&self) -> Result<()> {
+        let text = serde_json::to_vec(&self.note)
+            .map_err(|error| Error::call("encode", &self.file, std::io::Error::from(error)))?;
+        fs::write(&self.file, text).map_err(|source| Error::call("write", &self.file, source))
+    }
+
+    /// CRIU has begun, as a process group of this number.
+    pub(crate) fn begun(&mut self, criu: i32) -> Result<()> {
+        self.note.criu = Some(criu);
+        self.write()
     }
 
     /// CRIU and everything that it made are at their end, or belong to a container.
@@ -66,6 +86,10 @@ pub(crate) fn sweep(dir: &Path) {
         // A note that is no note was being written when its floe was killed: before any CRIU was there.
         // One of the killed floe's may still be at work, and make its folder only later.
         let over = |note: &Note| !alive(note.floe) && !a_criu_lives();
+        if let Some(criu) = note.as_ref().filter(|note| !alive(note.floe)).and_then(|note| note.criu) {
+            outlive(criu);
+            end_orphans(criu);
+        }
         let done = note.is_none_or(|note| over(&note) && remove_new(&note.before, &a_criu_lives));
         if done {
             let _ = fs::remove_file(entry.path());
@@ -98,6 +122,35 @@ fn remove_new(before: &HashSet<PathBuf>, a_criu_lives: &dyn Fn() -> bool) -> boo
     all
 }
 
+/// Waits for the end of a CRIU whose floe was killed. It finds that out when it next has something to say, takes what it
+/// did back, and lets the container go: meanwhile the freezer is its, and says nothing of whether somebody paused the
+/// container.
+fn outlive(criu: i32) {
+    let process = PathBuf::from(format!("/proc/{criu}"));
+    let deadline = Instant::now() + PATIENCE;
+    // Of a zombie nobody can tell what it was.
+    while is_criu(&process) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Ends what a killed CRIU left of itself: processes that still are CRIU, in the group of one that is gone.
+fn end_orphans(criu: i32) {
+    if is_criu(Path::new(&format!("/proc/{criu}"))) {
+        return;
+    }
+    for process in processes().filter(|process| is_criu(process)) {
+        // The fields behind the name, which may hold anything (proc_pid_stat(5)): state, parent, group.
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        let group = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(2)?.parse().ok());
+        let pid = process.file_name().and_then(|name| name.to_str()?.parse().ok());
+        if let (Some(pid), true) = (pid, group == Some(criu)) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
 fn present(place: &Path) -> HashSet<PathBuf> {
     let entries =
         fs::read_dir(place).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
@@ -116,10 +169,12 @@ fn mount_tables() -> Vec<String> {
 
 /// Whether somebody's CRIU works on this host, or a process that it restores has not become itself yet.
 fn a_criu_lives() -> bool {
-    processes().any(|process| {
-        fs::read_link(process.join("exe")).is_ok_and(|program| {
-            program.file_name().is_some_and(|name| name.to_string_lossy().starts_with("criu"))
-        })
+    processes().any(|process| is_criu(&process))
+}
+
+fn is_criu(process: &Path) -> bool {
+    fs::read_link(process.join("exe")).is_ok_and(|program| {
+        program.file_name().is_some_and(|name| name.to_string_lossy().starts_with("criu"))
     })
 }
 

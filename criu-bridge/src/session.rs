@@ -18,13 +18,16 @@
 //! for `criu dump` does not change a snapshot unnoticed.
 
 use std::io::{IoSliceMut, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use protobuf::Message;
 use rust_criu::rust_criu_protobuf::rpc::{Criu_notify, Criu_opts, Criu_req, Criu_req_type, Criu_resp};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -114,6 +117,8 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Session {
     child: Child,
+    /// Readable once the worker itself has ended: what it forked may hold its end of the socket for longer.
+    ended: OwnedFd,
     socket: OwnedFd,
     stderr: std::fs::File,
     program: PathBuf,
@@ -162,10 +167,15 @@ impl Session {
             on: program.display().to_string(),
             source: std::io::Error::other(source.to_string()),
         })?;
-        let child = command.spawn().map_err(|source| Error::call("exec", program, source))?;
+        let mut child = command.spawn().map_err(|source| Error::call("exec", program, source))?;
         // `command` owns CRIU's ends; they must be closed here, or the end of the socket would never be seen.
         drop(command);
-        Ok((Self { child, socket: ours, stderr, program: program.to_owned() }, numbers))
+        let ended = pidfd(&child).map_err(|source| {
+            let _ = child.kill();
+            let _ = child.wait();
+            Error::call("pidfd_open", program, source)
+        })?;
+        Ok((Self { child, ended, socket: ours, stderr, program: program.to_owned() }, numbers))
     }
 
     /// The pid of the worker, in our namespace.
@@ -216,6 +226,7 @@ impl Session {
             let heed = if veto.is_none() { cancel } else { None };
             match self.wait(heed, deadline, handler) {
                 Ok(Woken::Message) => {}
+                Ok(Woken::Died) => return (None, veto),
                 Ok(Woken::Cancelled) => {
                     veto = Some(Error::Interrupted { phase: handler.phase() });
                     handler.abort();
@@ -279,16 +290,10 @@ impl Session {
                 return Ok(Woken::TimedOut);
             }
             let left = left.min(TICK);
-            let mut fds = vec![PollFd::new(&self.socket, PollFlags::IN)];
-            let token: Option<BorrowedFd<'_>> = cancel.map(Cancel::as_fd);
-            if let Some(token) = &token {
-                fds.push(PollFd::new(token, PollFlags::IN));
-            }
-            let limit = Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(left.subsec_nanos()),
-            };
-            match poll(&mut fds, Some(&limit)) {
+            let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+            let mut fds = vec![readable(self.socket.as_fd()), readable(self.ended.as_fd())];
+            fds.extend(cancel.map(|token| readable(token.as_fd())));
+            match poll(&mut fds, Some(&timespec(left))) {
                 Ok(0) => {
                     handler.tick();
                     continue;
@@ -297,10 +302,13 @@ impl Session {
                 Ok(_) => {}
                 Err(source) => return Err(Error::call("poll", "criu", source)),
             }
-            if fds.len() > 1 && !fds[1].revents().is_empty() {
-                return Ok(Woken::Cancelled);
-            }
-            return Ok(Woken::Message);
+            let woken = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+            return Ok(match () {
+                () if woken(2) => Woken::Cancelled,
+                // Its last words come before its end.
+                () if woken(0) => Woken::Message,
+                () => Woken::Died,
+            });
         }
     }
 
@@ -348,24 +356,38 @@ impl Session {
     fn reap(&mut self, patience: Duration) -> Result<ExitStatus> {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         let deadline = Instant::now() + patience;
-        let mut pause = Duration::from_micros(50);
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return Ok(status),
-                Ok(None) if Instant::now() >= deadline => {
-                    let _ = self.child.kill();
-                    return self
-                        .child
-                        .wait()
-                        .map_err(|source| Error::call("wait for criu", &self.program, source));
-                }
-                Ok(None) => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(10));
-                }
-                Err(source) => return Err(Error::call("wait for criu", &self.program, source)),
+        while !self.has_ended(deadline)? {
+            if Instant::now() >= deadline {
+                let _ = self.child.kill();
+                break;
             }
         }
+        self.end_helpers();
+        self.child.wait().map_err(|source| Error::call("wait for criu", &self.program, source))
+    }
+
+    /// Whether CRIU ends before the deadline; also `false` when something else wakes us. It stays a zombie, and its
+    /// number its own.
+    fn has_ended(&self, deadline: Instant) -> Result<bool> {
+        let mut fds = [PollFd::new(&self.ended, PollFlags::IN)];
+        match poll(&mut fds, Some(&timespec(deadline.saturating_duration_since(Instant::now())))) {
+            Ok(count) => Ok(count > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(source) => Err(Error::call("poll", "criu", source)),
+        }
+    }
+
+    /// A killed CRIU leaves behind what it had started: a child that only sleeps, with which it asks the kernel what
+    /// ptrace(2) can do; tar or ip. All are in its process group, whose number nobody else can have before CRIU is reaped.
+    fn end_helpers(&self) {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        if matches!(waitid(Id::Pid(self.group()), flags), Ok(WaitStatus::Signaled(..))) {
+            let _ = killpg(self.group(), Signal::SIGKILL);
+        }
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_raw(self.pid())
     }
 }
 
@@ -382,8 +404,21 @@ impl Drop for Session {
 #[derive(Debug, PartialEq, Eq)]
 enum Woken {
     Message,
+    Died,
     Cancelled,
     TimedOut,
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(duration.subsec_nanos()),
+    }
+}
+
+fn pidfd(child: &Child) -> rustix::io::Result<OwnedFd> {
+    use rustix::process::{PidfdFlags, pidfd_open};
+    pidfd_open(rustix::process::Pid::from_child(child), PidfdFlags::empty())
 }
 
 fn pid_of(notify: &Criu_notify) -> Option<i32> {

@@ -169,6 +169,20 @@ pub fn memory(pids: &[i32]) -> u64 {
     (own + shared) * 1024
 }
 
+/// Whether `pid` has ended, or has a SIGKILL to die of as soon as it runs (`ShdPnd` and `SigPnd` of
+/// proc_pid_status(5)).
+pub fn is_ending(pid: i32) -> bool {
+    const KILL: u64 = 1 << (nix::libc::SIGKILL - 1);
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let killed = |name: &str| {
+        field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & KILL != 0)
+    };
+    field("State:").is_some_and(|state| state.starts_with(['Z', 'X']))
+        || killed("ShdPnd:")
+        || killed("SigPnd:")
+}
+
 /// The mount table that `pid` lives in.
 ///
 /// # Errors
@@ -263,6 +277,17 @@ mod tests {
         assert_eq!((found.kind, found.size, found.position), (Kind::Regular, 12, 5));
         assert!(!found.appends());
         assert!(mount_ids(&mounts(me).unwrap()).contains(&found.mount));
+    }
+
+    #[test]
+    fn a_process_that_was_killed_is_ending() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(!is_ending(pid));
+        child.kill().unwrap();
+        assert!(is_ending(pid));
+        child.wait().unwrap();
+        assert!(is_ending(pid));
     }
 
     #[test]

@@ -45,9 +45,7 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
         hint: "only a running or paused container can be checkpointed",
     })?;
     let init = init.as_raw();
-    let mut pids: Vec<i32> = container.cgroup().processes()?.into_iter().map(|pid| pid.as_raw()).collect();
-    pids.retain(|pid| *pid != init);
-    pids.insert(0, init);
+    let pids = processes(container, init)?;
 
     let host = std::process::id().cast_signed();
     let own_cgroups = tasks::namespace(init, "cgroup")? != tasks::namespace(host, "cgroup")?;
@@ -68,6 +66,12 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
         lock_network: options.tcp == Tcp::Established && !connections.is_empty(),
         pids,
     })
+}
+
+/// The processes of `container`, the first of which is `init`.
+pub(crate) fn processes(container: &Container, init: i32) -> Result<Vec<i32>> {
+    let listed = container.cgroup().processes()?.into_iter().map(|pid| pid.as_raw());
+    Ok(std::iter::once(init).chain(listed.filter(|pid| *pid != init)).collect())
 }
 
 /// Namespaces that the configuration names by path, of the kinds that CRIU can leave to others.

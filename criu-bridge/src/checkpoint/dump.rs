@@ -29,7 +29,8 @@ use crate::outside::{self, HostFiles};
 use crate::pages::{PageReceiver, Received, ReceiverHandle};
 use crate::progress::Phase;
 use crate::record::Record;
-use crate::session::{Answer, Handler};
+use crate::session::{Answer, Handler, Outcome};
+use crate::tasks;
 
 /// What a dump is to do, and with what.
 #[derive(Clone, Copy)]
@@ -53,6 +54,8 @@ pub(crate) struct Dump<'a> {
     phase: Phase,
     receiver: Option<PageReceiver>,
     handle: ReceiverHandle,
+    /// Every process that was stopped, the first one first.
+    pub(crate) pids: Vec<i32>,
     frozen_at: Option<Instant>,
     /// From the order to freeze to the moment when everything was dumped.
     pub(crate) frozen: Duration,
@@ -78,6 +81,7 @@ impl<'a> Dump<'a> {
             phase: Phase::Collect,
             handle: receiver.handle(),
             receiver: Some(receiver),
+            pids: Vec::new(),
             frozen_at: None,
             frozen: Duration::ZERO,
             sealed: None,
@@ -91,9 +95,10 @@ impl<'a> Dump<'a> {
         self.job.tools.progress.phase(phase);
     }
 
-    /// Called while the tree is stopped: what it holds open cannot change any more.
+    /// Called while the tree is stopped: neither its processes nor what they hold open change any more.
     fn find_host_files(&mut self) -> Result<Answer> {
-        self.host_files = outside::host_files(&self.job.plan.pids)?;
+        self.pids = super::collect::processes(self.container, self.job.plan.init)?;
+        self.host_files = outside::host_files(&self.pids)?;
         if !self.host_files.stray.is_empty() {
             return Err(Error::Blocked(self.host_files.stray.iter().map(super::stray).collect()));
         }
@@ -161,6 +166,26 @@ impl<'a> Dump<'a> {
     /// The id of the snapshot.
     pub(crate) fn snapshot(&self) -> &str {
         self.seal.snapshot()
+    }
+
+    /// Whether a CRIU that died had begun to kill the container: the archive is all that is left of it then, and what of
+    /// it still lives is no container any more. As long as nothing of it is missing, it runs on.
+    pub(crate) fn has_begun_to_end(&self) -> bool {
+        if self.sealed.is_none() || self.job.leave_running {
+            return false;
+        }
+        // Nothing that still lives is to get any further.
+        if let Err(error) = self.container.cgroup().freeze() {
+            self.job.tools.progress.warn(&format!("{error}"));
+        }
+        self.pids.iter().any(|pid| tasks::is_ending(*pid))
+    }
+
+    /// Does what CRIU was about to do when it died.
+    pub(crate) fn end_the_rest(&mut self, outcome: &Outcome) -> Result<()> {
+        let how = outcome.death().unwrap_or_else(|| format!("criu ended with {}", outcome.status));
+        self.job.tools.progress.warn(&format!("{how} while it ended the container; floe has ended the rest"));
+        Ok(self.container.cgroup().kill_all()?)
     }
 
     /// After a failure: what was written down of a snapshot that does not exist is taken back, and the file with it,

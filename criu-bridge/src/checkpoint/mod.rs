@@ -33,6 +33,7 @@ use crate::cancel::Cancel;
 use crate::criu::Criu;
 use crate::error::{Error, Result};
 use crate::failure::Failure;
+use crate::leftover::Watch;
 use crate::pages::PageReceiver;
 use crate::preflight::Blocker;
 use crate::progress::{Phase, Progress};
@@ -115,9 +116,10 @@ pub fn checkpoint(
     let journal = container.begin_journal(Verb::Checkpoint)?;
     let plan = collect(container, options)?;
     remove_leftovers(&plan, was_paused, tools.progress);
-    let watch = tools.records.watch()?;
+    let mut watch = tools.records.watch()?;
     let froze = Cell::new(false);
-    let result = run(container, &plan, destination, options, tools, &froze);
+    let job = Job { plan: &plan, tools, destination, leave_running: options.leave_running, froze: &froze };
+    let result = run(container, options, job, &mut watch);
     watch.end();
     let result = match result {
         Ok(done) => Ok(done),
@@ -135,7 +137,7 @@ pub fn checkpoint(
         bytes: sealed.bytes,
         plain_bytes: sealed.plain_bytes,
         page_bytes: done.page_bytes,
-        processes: plan.pids.len(),
+        processes: done.processes,
         frozen_us: micros(done.frozen),
         total_us: micros(began.elapsed()),
         spool_peak: sealed.spool_peak,
@@ -148,17 +150,12 @@ struct Done {
     sealed: floe_snapshot_format::Sealed,
     snapshot: String,
     page_bytes: u64,
+    processes: usize,
     frozen: Duration,
 }
 
-fn run(
-    container: &mut Container,
-    plan: &Plan,
-    destination: &dyn Destination,
-    options: &Options,
-    tools: Tools<'_>,
-    froze: &Cell<bool>,
-) -> Result<Done> {
+fn run(container: &mut Container, options: &Options, job: Job<'_>, watch: &mut Watch) -> Result<Done> {
+    let Job { plan, tools, destination, .. } = job;
     let scratch = Scratch::new()?;
     let mut seal = Seal::new(container, tools.criu, &scratch, options)?;
     let archive = seal.begin(destination, options, plan)?;
@@ -172,13 +169,16 @@ fn run(
     widen(&theirs);
     let receiver = PageReceiver::start(ours, tools.criu.version().page_wire(), archive)?;
     let (session, numbers) = Session::spawn(tools.criu.path(), vec![OwnedFd::from(theirs)])?;
+    watch.begun(session.pid())?;
     let pages = numbers.first().copied().unwrap_or(-1);
     let request = request::dump(plan, options, request::Numbers { scratch: own_number(&scratch), pages });
-    let job = Job { plan, tools, destination, leave_running: options.leave_running, froze };
     let mut dump = Dump::new(container, job, seal, receiver);
     let outcome = session.call(&request, &mut dump, tools.cancel, options.timeout)?;
     if !outcome.succeeded() {
-        return Err(failed(dump, outcome, &scratch));
+        if outcome.reply.is_some() || !dump.has_begun_to_end() {
+            return Err(failed(dump, outcome, &scratch));
+        }
+        dump.end_the_rest(&outcome)?;
     }
     if options.leave_running
         && let Err(error) = dump.finish()
@@ -195,6 +195,7 @@ fn run(
     Ok(Done {
         snapshot: dump.snapshot().to_owned(),
         page_bytes: dump.page_bytes,
+        processes: dump.pids.len(),
         frozen: dump.frozen,
         sealed,
     })

@@ -28,6 +28,7 @@ use crate::cancel::Cancel;
 use crate::checkpoint::Tools;
 use crate::error::{Error, Result};
 use crate::failure::Failure;
+use crate::leftover::Watch;
 use crate::progress::{Phase, Progress};
 use crate::scratch::Scratch;
 use crate::session::{Answer, Handler, Outcome, Session};
@@ -101,8 +102,9 @@ pub fn restore(
     inherited.adapt(&scratch)?;
     let holds_stdout = inherited.holds_stdout();
 
-    let watch = tools.records.watch()?;
-    let result = run(reservation, &plan, &root, inherited, &scratch, &options, tools);
+    let mut watch = tools.records.watch()?;
+    let work = Work { plan: &plan, root: &root, scratch: &scratch, options: &options, tools };
+    let result = run(reservation, inherited, work, &mut watch);
     drop(root);
     watch.end();
     let (container, pid) = result?;
@@ -149,17 +151,26 @@ impl floe_snapshot_format::Progress for Unpacking<'_> {
     }
 }
 
+/// What CRIU is to do, and with what.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    plan: &'a Plan,
+    root: &'a RestoreRoot,
+    scratch: &'a Scratch,
+    options: &'a Options,
+    tools: Tools<'a>,
+}
+
 fn run(
     reservation: Reservation,
-    plan: &Plan,
-    root: &RestoreRoot,
     inherited: Inherited,
-    scratch: &Scratch,
-    options: &Options,
-    tools: Tools<'_>,
+    work: Work<'_>,
+    watch: &mut Watch,
 ) -> Result<(Container, i32)> {
+    let Work { plan, root, scratch, options, tools } = work;
     let (keys, fds) = inherited.into_parts();
     let (session, numbers) = Session::spawn(tools.criu.path(), fds)?;
+    watch.begun(session.pid())?;
     // CRIU works from within: what it forks is where it belongs from its first instruction on.
     reservation.cgroup().add(Pid::from_raw(session.pid()))?;
     let mounts = plan.mounts(reservation.cgroup())?;
