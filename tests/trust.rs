@@ -79,6 +79,28 @@ fn redis_comes_from_elsewhere() {
     place.ok(["delete", "--force", &here]);
 }
 
+/// The keys of whoever calls floe are not the restored container's (keyrings(7)).
+#[test]
+fn a_restored_container_has_a_keyring_of_its_own() {
+    let place = Place::new("keyring");
+    let (bundle, archive) = foreign(&place, "memory-map", &["--mib", "2"]);
+    let name = format!(" _ses.{}:", place.name("here"));
+    let keyrings = || {
+        let keys = fs::read_to_string("/proc/keys").expect("a kernel with keyrings");
+        keys.lines().filter(|line| line.contains(&name)).count()
+    };
+    assert_eq!(keyrings(), 0);
+    assert_eq!(restore(&place, &archive, bundle.path()).code, Some(0));
+    assert_eq!(keyrings(), 1);
+    place.ok(["delete", "--force", &place.name("here")]);
+    // Nobody has it any more: it goes with the last of its processes.
+    let begun = std::time::Instant::now();
+    while keyrings() > 0 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "the keyring is still there");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
 /// What a bundle that is accepted gives less than the container had, and the words with which the rest is refused.
 type Less = (&'static str, fn(&mut Value), &'static str);
 

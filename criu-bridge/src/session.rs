@@ -131,6 +131,19 @@ impl Session {
     /// # Errors
     /// [`Error::Call`] if the pair, the scratch file or the process cannot be made.
     pub fn spawn(program: &Path, inherit: Vec<OwnedFd>) -> Result<(Self, Vec<RawFd>)> {
+        Self::spawn_with_keyring(program, inherit, None)
+    }
+
+    /// As [`Session::spawn`], with a session keyring of its own, which what it restores inherits: the caller's keys are not
+    /// the container's (keyrings(7)).
+    ///
+    /// # Errors
+    /// As [`Session::spawn`]; the keyring cannot be made.
+    pub fn spawn_with_keyring(
+        program: &Path,
+        inherit: Vec<OwnedFd>,
+        keyring: Option<&str>,
+    ) -> Result<(Self, Vec<RawFd>)> {
         let (ours, theirs) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
             rustix::net::SocketType::SEQPACKET,
@@ -167,7 +180,14 @@ impl Session {
             on: program.display().to_string(),
             source: std::io::Error::other(source.to_string()),
         })?;
-        let mut child = command.spawn().map_err(|source| Error::call("exec", program, source))?;
+        let mut spawn = || command.spawn().map_err(|source| Error::call("exec", program, source));
+        let mut child = match keyring {
+            Some(name) => on_a_thread(|| {
+                floe_runtime::keyring::join(name, false)?;
+                spawn()
+            })?,
+            None => spawn()?,
+        };
         // `command` owns CRIU's ends; they must be closed here, or the end of the socket would never be seen.
         drop(command);
         let ended = pidfd(&child).map_err(|source| {
@@ -407,6 +427,13 @@ enum Woken {
     Died,
     Cancelled,
     TimedOut,
+}
+
+/// A keyring is joined by a thread, and handed on to what that thread starts; ours stays what it is.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|_| {
+        Err(Error::call("start", "a thread for criu", std::io::Error::other("it panicked")))
+    })
 }
 
 fn timespec(duration: Duration) -> Timespec {

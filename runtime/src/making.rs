@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::container::{Container, Status};
 use crate::error::Result;
 use crate::hooks;
+use crate::id::ContainerId;
 use crate::launch::ParentSide;
 use crate::state::{Folder, ProcessId, RESTORE_ROOT, Record};
 use crate::store::RECORD_FILE;
@@ -61,6 +62,12 @@ impl Reservation {
     #[must_use]
     pub fn cgroup(&self) -> &dyn Cgroup {
         &*self.half.cgroup
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &ContainerId {
+        &self.half.record.id
     }
 
     /// The configuration.

@@ -169,7 +169,8 @@ fn run(
 ) -> Result<(Container, i32)> {
     let Work { plan, root, scratch, options, tools } = work;
     let (keys, fds) = inherited.into_parts();
-    let (session, numbers) = Session::spawn(tools.criu.path(), fds)?;
+    let keyring = floe_runtime::keyring::name_for(reservation.id(), reservation.config());
+    let (session, numbers) = Session::spawn_with_keyring(tools.criu.path(), fds, keyring.as_deref())?;
     watch.begun(session.pid())?;
     // CRIU works from within: what it forks is where it belongs from its first instruction on.
     reservation.cgroup().add(Pid::from_raw(session.pid()))?;
