@@ -2,6 +2,7 @@
 
 mod check;
 mod checkpoint;
+mod completion;
 mod create;
 mod delete;
 mod exec;
@@ -66,6 +67,10 @@ pub enum Verb {
     Check(check::Arguments),
     /// Show what an archive holds.
     Inspect(inspect::Arguments),
+    /// Print a script that completes floe's verbs and flags in a shell.
+    Completion(completion::Completion),
+    /// Print a page of the manual, for `man -l -`.
+    Man(completion::Man),
 }
 
 /// Does what was typed.
@@ -90,6 +95,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Verify(arguments) => verify::run(globals, &arguments),
         Verb::Check(arguments) => check::run(globals, &arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
+        Verb::Completion(arguments) => completion::completion(&arguments),
+        Verb::Man(arguments) => completion::man(&arguments),
     }
 }
 
