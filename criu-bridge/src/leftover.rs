@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,8 @@ const PLACE: &str = "/tmp";
 /// kernel.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How the names of notes begin.
-const NOTE: &str = ".criu-of-";
+/// The folder of the notes, beside the records: it is looked through by every command, and the records are thousands.
+const NOTES: &str = ".criu";
 
 /// What was there before a CRIU began.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,7 +51,13 @@ impl Watch {
     pub(crate) fn begin(dir: &Path) -> Result<Self> {
         let floe = std::process::id().cast_signed();
         let note = Note { floe, criu: None, before: present(Path::new(PLACE)) };
-        let file = dir.join(format!("{NOTE}{floe}"));
+        let dir = dir.join(NOTES);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(|source| Error::call("mkdir", &dir, source))?;
+        let file = dir.join(floe.to_string());
         let watch = Self { note, file };
         watch.write()?;
         Ok(watch)
@@ -78,8 +85,8 @@ impl Watch {
 
 /// Does what killed floes could not do. What is still in use is left for the next time.
 pub(crate) fn sweep(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(NOTE)) {
+    let Ok(entries) = fs::read_dir(dir.join(NOTES)) else { return };
+    for entry in entries.flatten() {
         let read = fs::read(entry.path()).ok();
         let note = read.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
         let alive = |floe: i32| Path::new(&format!("/proc/{floe}")).exists();

@@ -143,6 +143,7 @@ impl Records {
         let Ok(entries) = fs::read_dir(&self.0) else { return };
         let mut all: Vec<_> = entries
             .flatten()
+            .filter(|entry| entry.path().extension().is_some_and(|kind| kind == "json"))
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
             .collect();
         if all.len() > KEPT {

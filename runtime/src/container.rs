@@ -312,9 +312,8 @@ impl Container {
     pub fn begin_journal(&self, verb: Verb) -> Result<JournalGuard> {
         let _lock = self.lock()?;
         self.undisturbed(verb.name())?;
-        let owner = ProcessId::own().ok_or_else(|| Error::start("/proc is not mounted"))?;
-        let was_paused = self.cgroup.is_frozen()?;
-        self.folder.write_json(JOURNAL, &Journal { verb, owner, was_paused })?;
+        let journal = Journal::begin(verb, self.cgroup.is_frozen()?)?;
+        self.folder.write_json(JOURNAL, &journal)?;
         Ok(JournalGuard { folder: Some(self.folder.clone()) })
     }
 

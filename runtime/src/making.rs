@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::hooks;
 use crate::id::ContainerId;
 use crate::launch::ParentSide;
-use crate::state::{Folder, ProcessId, RESTORE_ROOT, Record};
+use crate::state::{Folder, JOURNAL, ProcessId, RESTORE_ROOT, Record};
 use crate::store::RECORD_FILE;
 use crate::undo::Undo;
 
@@ -27,7 +27,6 @@ impl Half {
     fn settle(&mut self, pid: Pid) -> Result<()> {
         self.record.init = ProcessId::of(pid);
         self.record.maker = None;
-        self.record.restoring = false;
         self.folder.write_json(RECORD_FILE, &self.record)
     }
 }
@@ -113,6 +112,10 @@ impl Reservation {
     pub fn keep(self) -> Result<Container> {
         let Self { half, undo } = self;
         undo.keep();
+        if let Err(error) = half.folder.remove_file(JOURNAL) {
+            // The next command does it, when this process is gone.
+            tracing::warn!("{}", error.in_full());
+        }
         Container::new(half.folder, half.record)
     }
 }

@@ -16,7 +16,7 @@ use crate::id::ContainerId;
 use crate::keyring;
 use crate::launch::{self, LaunchKind, LaunchPlan};
 use crate::making::{Half, Reservation};
-use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record};
+use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
 use crate::undo::Undo;
 
 /// The state directory of an ordinary call.
@@ -151,7 +151,7 @@ impl Store {
         config.no_new_keyring = options.no_new_keyring;
         check_terminal(&config, options.console.is_some())?;
         let mut undo = Undo::default();
-        let mut half = self.begin(id, &bundle, &spec, config, false, &mut undo)?;
+        let mut half = self.begin(id, &bundle, &spec, config, None, &mut undo)?;
         launch::make_exec_fifo(half.folder.path())?;
         let plan = LaunchPlan {
             config: half.record.config.clone(),
@@ -184,7 +184,8 @@ impl Store {
             old.delete(false)?;
         }
         let mut undo = Undo::default();
-        let half = self.begin(id, bundle, spec, config, true, &mut undo)?;
+        let half =
+            self.begin(id, bundle, spec, config, Some(Journal::begin(Verb::Restore, false)?), &mut undo)?;
         Ok(Reservation { half, undo })
     }
 
@@ -195,7 +196,7 @@ impl Store {
         bundle: &Path,
         spec: &[u8],
         config: Config,
-        restoring: bool,
+        journal: Option<Journal>,
         undo: &mut Undo,
     ) -> Result<Half> {
         let cgroup_path = config.cgroup_path.clone().unwrap_or_else(|| Path::new("/").join(id));
@@ -207,13 +208,12 @@ impl Store {
             created: now(),
             init: None,
             maker: ProcessId::own(),
-            restoring,
             checkpointed: false,
             cgroup: cgroup_path.clone(),
             config,
             extra: Default::default(),
         };
-        self.appear(&folder, spec, &record)?;
+        self.appear(&folder, spec, &record, journal.as_ref())?;
         let removed = folder.clone();
         undo.push("remove the container's folder", move || removed.remove());
         let strangers = cgroup.processes()?;
@@ -228,12 +228,15 @@ impl Store {
 
     /// Gives the container its folder, with everything in it from the first moment: it is filled under another name.
     /// A floe that is killed meanwhile leaves no half-made container, and the other name goes with the next command.
-    fn appear(&self, folder: &Folder, spec: &[u8], record: &Record) -> Result<()> {
+    fn appear(&self, folder: &Folder, spec: &[u8], record: &Record, journal: Option<&Journal>) -> Result<()> {
         let new = Folder::new(self.root.join(format!("{UNFINISHED}{}-{}", std::process::id(), record.id)));
         // Of an earlier process with our number.
         new.remove()?;
         new.create()?;
-        let filled = new.write(CONFIG_FILE, spec).and_then(|()| new.write_json(RECORD_FILE, record));
+        let filled = new
+            .write(CONFIG_FILE, spec)
+            .and_then(|()| journal.map_or(Ok(()), |journal| new.write_json(JOURNAL, journal)))
+            .and_then(|()| new.write_json(RECORD_FILE, record));
         let moved = filled.and_then(|()| match fs::rename(new.path(), folder.path()) {
             Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
                 Err(Error::Exists { id: record.id.clone() })
@@ -274,36 +277,40 @@ impl Store {
 
     fn repair_one(&self, id: &ContainerId) -> Result<()> {
         let folder = self.folder(id);
-        let unfinished = |record: &Record| {
-            record.restoring && record.init.is_none() && record.maker.is_none_or(|maker| !maker.is_alive())
+        // Every command does this for every container: for one that nobody is in the middle of it costs a look.
+        let dead = || {
+            let journal = folder.read_json::<Journal>(JOURNAL, "journal")?;
+            Ok::<_, Error>(journal.filter(|journal| !journal.owner.is_alive()))
         };
-        let dead = |journal: &Journal| !journal.owner.is_alive();
-        let journal = folder.read_json::<Journal>(JOURNAL, "journal")?.filter(dead);
-        let record = folder.read_json::<Record>(RECORD_FILE, "container record")?;
-        if journal.is_none() && !record.as_ref().is_some_and(unfinished) {
+        if dead()?.is_none() {
             return Ok(());
         }
         let Some(_lock) = folder.lock()? else { return Ok(()) };
         // Looked at again: another floe may have repaired it meanwhile.
-        let Some(record) = folder.read_json::<Record>(RECORD_FILE, "container record")? else {
+        let (Some(journal), Some(record)) =
+            (dead()?, folder.read_json::<Record>(RECORD_FILE, "container record")?)
+        else {
             return Ok(());
         };
         let cgroup = cgroup::open(&record.cgroup)?;
-        if unfinished(&record) {
-            tracing::warn!("container {id}: a restore of it was killed; what was left is removed");
-            cgroup.kill_all()?;
-            cgroup.destroy()?;
-            return folder.remove();
-        }
-        if let Some(journal) = folder.read_json::<Journal>(JOURNAL, "journal")?.filter(dead) {
-            tracing::warn!("container {id}: a {} of it was killed; it is set going again", journal.verb);
-            match journal.was_paused {
-                true => cgroup.freeze()?,
-                false => cgroup.thaw()?,
+        match journal.verb {
+            Verb::Restore if record.init.is_none() => {
+                tracing::warn!("container {id}: a restore of it was killed; what was left is removed");
+                cgroup.kill_all()?;
+                cgroup.destroy()?;
+                return folder.remove();
             }
-            folder.remove_file(JOURNAL)?;
+            // All of it was there, and it goes on by itself.
+            Verb::Restore => {}
+            Verb::Checkpoint => {
+                tracing::warn!("container {id}: a checkpoint of it was killed; it is set going again");
+                match journal.was_paused {
+                    true => cgroup.freeze()?,
+                    false => cgroup.thaw()?,
+                }
+            }
         }
-        Ok(())
+        folder.remove_file(JOURNAL)
     }
 }
 

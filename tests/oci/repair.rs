@@ -24,7 +24,11 @@ fn alive() -> Value {
 }
 
 fn write_journal(stage: &Stage, name: &str, owner: &Value, was_paused: bool) {
-    let entry = json!({ "verb": "checkpoint", "owner": owner, "was_paused": was_paused });
+    write_journal_of("checkpoint", stage, name, owner, was_paused);
+}
+
+fn write_journal_of(verb: &str, stage: &Stage, name: &str, owner: &Value, was_paused: bool) {
+    let entry = json!({ "verb": verb, "owner": owner, "was_paused": was_paused });
     fs::write(stage.root().join(name).join("journal.json"), entry.to_string()).unwrap();
 }
 
@@ -78,13 +82,14 @@ fn a_restore_that_died_is_taken_back_whole() {
     let file = stage.root().join(&name).join("state.json");
     let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     record["init"] = Value::Null;
-    record["restoring"] = json!(true);
     record["maker"] = alive();
     fs::write(&file, record.to_string()).unwrap();
+    write_journal_of("restore", &stage, &name, &alive(), false);
     assert_eq!(stage.status(&name), "creating", "its maker is alive");
 
     record["maker"] = dead();
     fs::write(&file, record.to_string()).unwrap();
+    write_journal_of("restore", &stage, &name, &dead(), false);
     let done = stage.call(&["list", "--quiet"]);
     assert!(done.stdout.is_empty() && done.stderr.contains(&name), "{done:?}");
     eventually("its processes are gone", || {

@@ -59,6 +59,9 @@ impl Folder {
     }
 
     /// Replaces `name`: the old content or the new one, never anything between.
+    ///
+    /// Nothing is synced to a disk: the record of a container is worth something as long as its processes live, and a
+    /// crash of the host ends them. What has to outlive a boot is kept elsewhere.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         let path = self.0.join(name);
         // One writer at a time holds the lock, so one name is enough; a killed writer's is overwritten.
@@ -67,9 +70,7 @@ impl Folder {
             let mut file =
                 fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
             file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)?;
-            File::open(&self.0)?.sync_all()
+            fs::rename(&beside, &path)
         };
         written().map_err(Error::at("write", &path))
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::ProcessId;
+use crate::error::{Error, Result};
 
 /// Work that must not be left half done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,14 @@ pub(crate) struct Journal {
     pub(crate) owner: ProcessId,
     /// Whether the container was paused before.
     pub(crate) was_paused: bool,
+}
+
+impl Journal {
+    /// This process begins `verb`.
+    pub(crate) fn begin(verb: Verb, was_paused: bool) -> Result<Self> {
+        let owner = ProcessId::own().ok_or_else(|| Error::start("/proc is not mounted"))?;
+        Ok(Self { verb, owner, was_paused })
+    }
 }
 
 /// Name of the file.

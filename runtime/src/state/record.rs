@@ -22,9 +22,6 @@ pub(crate) struct Record {
     pub(crate) init: Option<ProcessId>,
     /// Who makes it, until it is made.
     pub(crate) maker: Option<ProcessId>,
-    /// Whether it is being restored rather than created.
-    #[serde(default)]
-    pub(crate) restoring: bool,
     /// Whether a checkpoint ended it: its name may be taken by a restore.
     #[serde(default)]
     pub(crate) checkpointed: bool,
