@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, Entrance};
 use crate::config::{Config, Process};
 use crate::error::{Error, Result};
 use crate::hooks;
@@ -361,6 +361,10 @@ impl Drop for JournalGuard {
 struct Joining<'a>(&'a dyn Cgroup);
 
 impl ParentSide for Joining<'_> {
+    fn entrance(&self) -> Entrance {
+        self.0.entrance()
+    }
+
     fn place(&mut self, pid: Pid) -> Result<()> {
         // Not `add`: when the container is deleted meanwhile, its cgroup must not come back.
         self.0.join(pid)

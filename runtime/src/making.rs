@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nix::unistd::Pid;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Entrance};
 use crate::config::Config;
 use crate::container::{Container, Status};
 use crate::error::Result;
@@ -32,8 +32,16 @@ impl Half {
 }
 
 impl ParentSide for Half {
+    fn entrance(&self) -> Entrance {
+        self.cgroup.entrance()
+    }
+
     fn place(&mut self, pid: Pid) -> Result<()> {
-        self.cgroup.add(pid)?;
+        self.cgroup.add(pid)
+    }
+
+    fn placed(&mut self) -> Result<()> {
+        // Not before: the fork of a process that is to be the only one would be one too many.
         self.cgroup.apply_limits(&self.record.config.resources)
     }
 
@@ -57,7 +65,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Its cgroup. It exists once the first process is added.
+    /// Its cgroup, which exists and has no processes yet.
     #[must_use]
     pub fn cgroup(&self) -> &dyn Cgroup {
         &*self.half.cgroup

@@ -216,10 +216,12 @@ impl Store {
         self.appear(&folder, spec, &record, journal.as_ref())?;
         let removed = folder.clone();
         undo.push("remove the container's folder", move || removed.remove());
-        let strangers = cgroup.processes()?;
-        if !strangers.is_empty() {
-            let path = cgroup.paths().into_iter().next().unwrap_or_default();
-            return Err(Error::CgroupInUse { path, pids: strangers.into_iter().map(Pid::as_raw).collect() });
+        match cgroup.claim() {
+            // What is in there is not to be touched.
+            Err(error @ Error::CgroupInUse { .. }) => return Err(error),
+            // It may have made some of the directories.
+            Err(error) => return cgroup.destroy().and(Err(error)),
+            Ok(()) => {}
         }
         let destroyed = cgroup::open(&cgroup_path)?;
         undo.push("remove the cgroup", move || destroyed.kill_all().and_then(|()| destroyed.destroy()));

@@ -23,16 +23,21 @@ pub enum Forked {
 
 /// Makes a copy of this process in new namespaces, as `clone(2)` does without a stack of its own.
 ///
-/// `flags` may hold `CLONE_NEW*` and `CLONE_PARENT`; the child signals its parent with `SIGCHLD` (with
+/// `flags` may hold `CLONE_NEW*` and `CLONE_PARENT`. With `cgroup`, a directory of version 2, the copy is in that
+/// cgroup from the first moment (Linux 5.7). The child signals its parent with `SIGCHLD` (with
 /// `CLONE_PARENT` the kernel takes the caller's own exit signal). `EBUSY` when this process has a second
 /// thread: the copy would hold only one of them, and locks of the others for ever.
-pub fn fork_into(flags: CloneFlags) -> Result<Forked, Errno> {
+pub fn fork_into(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked, Errno> {
     if thread_count() != 1 {
         return Err(Errno::EBUSY);
     }
     let mut args = CloneArgs { flags: flags.bits() as u64, ..CloneArgs::default() };
     if !flags.contains(CloneFlags::CLONE_PARENT) {
         args.exit_signal = libc::SIGCHLD as u64;
+    }
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: `args` is a valid `struct clone_args` of the size passed. No stack and no CLONE_VM: the child
     // runs on its own copy of this one, like fork(2). The process has one thread (checked above), so no
@@ -44,7 +49,11 @@ pub fn fork_into(flags: CloneFlags) -> Result<Forked, Errno> {
     }
 }
 
-/// `struct clone_args` of `clone3(2)`, in its first published size (64 bytes).
+/// Of `linux/sched.h`; beyond the 32 bits that `nix` has for flags.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// `struct clone_args` of `clone3(2)`, in the size that it has since Linux 5.7 (88 bytes). Kernels before take it as long
+/// as what they do not know is 0.
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -56,8 +65,11 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
-const _: () = assert!(size_of::<CloneArgs>() == 64);
+const _: () = assert!(size_of::<CloneArgs>() == 88);
 
 /// The number of this process's threads: the links of `/proc/self/task`. 1 where there is no /proc.
 fn thread_count() -> u64 {
@@ -267,7 +279,7 @@ mod tests {
     #[test]
     fn a_process_with_threads_is_not_copied() {
         std::thread::scope(|scope| {
-            scope.spawn(|| assert_eq!(fork_into(CloneFlags::empty()), Err(Errno::EBUSY)));
+            scope.spawn(|| assert_eq!(fork_into(CloneFlags::empty(), None), Err(Errno::EBUSY)));
         });
     }
 }

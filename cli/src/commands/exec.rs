@@ -87,6 +87,7 @@ fn exec(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut foreground = Foreground::prepare(false)?;
     if options.process.terminal && options.console.is_none() {
         options.console = Some(foreground.console_socket()?);
+        options.process.console_size = foreground.terminal_size().or(options.process.console_size);
     }
     let pid = container.exec(options)?;
     record_pid(arguments, pid)?;

@@ -4,6 +4,7 @@
 //! version 2 cgroup is a single one. See `cgroups(7)` and the kernel's `Documentation/admin-guide/cgroup-v1/` and
 //! `cgroup-v2.rst`.
 
+mod entrance;
 mod files;
 mod find;
 mod tree;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Resources;
 use crate::error::{Error, Result};
 
+pub(crate) use entrance::Doors;
+pub use entrance::Entrance;
 pub use v1::V1;
 pub use v2::V2;
 
@@ -70,6 +73,10 @@ pub trait Cgroup: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Call`] with the file and the kernel's answer, `ENOENT` when the cgroup is gone.
     fn join(&self, pid: Pid) -> Result<()>;
+
+    /// How a process gets itself into it as it is, without making it. Hierarchies that were mounted later are passed
+    /// over. Empty when there is no such way, or when it doesn't exist: then [`Cgroup::join`] is left.
+    fn entrance(&self) -> Entrance;
 
     /// Every process in it and below it, in the caller's pid namespace; empty when it doesn't exist.
     ///

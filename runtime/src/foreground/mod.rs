@@ -23,6 +23,7 @@ use nix::unistd::Pid;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
+use crate::config::ConsoleSize;
 use crate::error::{Error, Result};
 use crate::{console, sys};
 use terminal::Relay;
@@ -75,6 +76,14 @@ impl Foreground {
         let signals = SignalDelivery::with_pipe(read, write, SignalOnly, caught)
             .map_err(|error| Error::call("sigaction", "signals to be passed on", error))?;
         Ok(Self { signals, console: None })
+    }
+
+    /// The size of the caller's terminal, if standard input is one: for a process that is executed before its terminal
+    /// arrives here, and may ask for its size at once.
+    #[must_use]
+    pub fn terminal_size(&self) -> Option<ConsoleSize> {
+        let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok()?;
+        Some(ConsoleSize { height: size.ws_row, width: size.ws_col })
     }
 
     /// A console socket for the process's terminal, whose other end stays here.

@@ -1,13 +1,14 @@
 //! Into the namespaces, and through the fork that the pid namespace needs.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use super::gone;
+use crate::cgroup::Doors;
 use crate::config::NamespaceKind;
 use crate::error::{Error, Result};
 use crate::launch::message::{Bootstrap, FromChild, Join, Peer, ToChild};
@@ -16,6 +17,7 @@ use crate::sys::{self, Forked};
 /// Returns `true` in the new process, `false` in this one, which has nothing left to do.
 pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
     let root = bootstrap.root.as_deref().map(open_root).transpose()?;
+    let doors = bootstrap.cgroup.open()?;
     join(bootstrap)?;
     if let Some(root) = root {
         nix::unistd::fchdir(&root).map_err(Error::at("chdir", "the container's root"))?;
@@ -31,20 +33,31 @@ pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
         nix::sched::unshare(NamespaceKind::Time.flag())
             .map_err(Error::at("unshare", "the time namespace"))?;
     }
-    fork(peer, bootstrap)
+    fork(peer, bootstrap, doors)
 }
 
-fn fork(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
+fn fork(peer: &mut Peer, bootstrap: &Bootstrap, doors: Doors) -> Result<bool> {
     let flags = bootstrap
         .create
         .iter()
         // The cgroup namespace comes when the process is in its cgroup.
         .filter(|kind| !matches!(kind, NamespaceKind::User | NamespaceKind::Cgroup | NamespaceKind::Time))
         .fold(CloneFlags::CLONE_PARENT, |flags, kind| flags | kind.flag());
-    match sys::fork_into(flags).map_err(Error::at("clone3", "the container's process"))? {
+    let mut placed = !bootstrap.cgroup.is_empty();
+    let forked = match sys::fork_into(flags, doors.directory.as_ref().map(AsFd::as_fd)) {
+        // A cgroup that takes no process this way (threads, processes in cgroups of their own below, one process too many,
+        // a kernel before 5.7) may take one from outside, and says why not.
+        Err(_) if doors.directory.is_some() => {
+            placed = false;
+            sys::fork_into(flags, None)
+        }
+        other => other,
+    };
+    match forked.map_err(Error::at("clone3", "the container's process"))? {
+        Forked::Here if placed => doors.enter().map(|()| true),
         Forked::Here => Ok(true),
         Forked::Child(pid) => {
-            peer.send(&FromChild::Forked(pid.as_raw()))?;
+            peer.send(&FromChild::Forked { pid: pid.as_raw(), placed })?;
             Ok(false)
         }
     }

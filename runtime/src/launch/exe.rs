@@ -1,43 +1,81 @@
 //! floe's own program, in a form that a container cannot overwrite.
 //!
 //! The process that becomes the container's runs floe's code for a moment. A program in the container that gets hold
-//! of `/proc/PID/exe` then could write to floe's file on the host (CVE-2019-5736). So the child is executed from a
-//! sealed copy in memory (memfd_create(2), F_SEAL_WRITE), which nobody can change. Why a copy and not a mount is told
-//! in `docs/decisions/0003-own-program-sealed.md`.
+//! of `/proc/PID/exe` then could write to floe's file on the host (CVE-2019-5736). So the child is executed through a
+//! read-only mount of the file that is in nobody's mount table, and taken off before the child is told anything; where
+//! such a mount can't be had, from a sealed copy in memory. Why is told in `docs/decisions/0003-own-program-protected.md`.
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{CWD, MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::{Error, Result};
+use crate::sys::{self, MountAttr};
+
+/// Where the kernel shows a process its program. `proc_pid_exe(5)`.
+const OWN: &str = "/proc/self/exe";
 
 /// Most program headers that are looked at; a program has a dozen.
 const MAX_HEADERS: u64 = 256;
 
-/// The copy, by a path that can be executed as long as the file is held.
+/// The program, by a path that can be executed as long as this is held.
 ///
-/// Its number is above `above`, so that descriptors that are handed on do not take its place.
-pub(super) fn sealed(above: i32) -> Result<(PathBuf, File)> {
-    let own = "/proc/self/exe";
+/// It is to be dropped before the child does anything: a mount that nobody holds any more belongs to no namespace, and
+/// the kernel lets nobody change such a mount or make another of it, whatever privileges they have.
+#[derive(Debug)]
+pub(super) struct OwnProgram(OwnedFd);
+
+impl OwnProgram {
+    /// Its descriptor's number is above `above`, so that descriptors that are handed on do not take its place.
+    pub(super) fn open(above: i32) -> Result<Self> {
+        let program = match read_only_mount() {
+            Ok(mount) => mount,
+            // An ordinary user may not mount, and kernels before 5.12 cannot.
+            Err(error) => {
+                tracing::debug!("floe is copied, for a mount of it cannot be had: {error}");
+                sealed_copy()?
+            }
+        };
+        let program =
+            rustix::io::fcntl_dupfd_cloexec(&program, above).map_err(Error::at("duplicate", OWN))?;
+        Ok(Self(program))
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
+/// `open_tree(2)` and `mount_setattr(2)`: Linux 5.2 and 5.12, and CAP_SYS_ADMIN.
+fn read_only_mount() -> std::io::Result<OwnedFd> {
+    let mount = open_tree(CWD, OWN, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+    sys::mount_setattr(
+        mount.as_fd(),
+        false,
+        &MountAttr { set: nix::libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() },
+    )?;
+    Ok(mount)
+}
+
+fn sealed_copy() -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Linux 6.3 and later want to be told that it will be executed; older ones do not know the flag.
     let memory = memfd_create("floe", flags | MemfdFlags::EXEC)
         .or_else(|_| memfd_create("floe", flags))
         .map_err(Error::at("memfd_create", "floe"))?;
     let mut copy = File::from(memory);
-    let source = File::open(own).map_err(Error::at("open", own))?;
-    let length = source.metadata().map_err(Error::at("stat", own))?.len();
+    let source = File::open(OWN).map_err(Error::at("open", OWN))?;
+    let length = source.metadata().map_err(Error::at("stat", OWN))?.len();
     let needed = loaded(&source).filter(|loaded| *loaded <= length).unwrap_or(length);
-    std::io::copy(&mut source.take(needed), &mut copy).map_err(Error::at("copy", own))?;
+    std::io::copy(&mut source.take(needed), &mut copy).map_err(Error::at("copy", OWN))?;
     fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
         .map_err(Error::at("seal", "the copy of floe"))?;
-    let copy =
-        rustix::io::fcntl_dupfd_cloexec(&copy, above).map_err(Error::at("duplicate", "the copy of floe"))?;
-    Ok((PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd())), File::from(copy)))
+    Ok(copy.into())
 }
 
 /// How much of a program from its beginning the kernel and the loader read: what its program headers name (`elf(5)`).
@@ -79,22 +117,80 @@ fn short(bytes: &[u8], at: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
-    #[test]
-    fn the_copy_runs_and_takes_no_writing() {
-        let (path, file) = sealed(40).unwrap();
-        assert!(file.as_raw_fd() >= 40);
-        // This test program knows --list, and has its own name in what it lists.
-        let output = Command::new(&path).arg("--list").output().unwrap();
+    /// This test program knows --list, and has the name of a test in what it lists.
+    fn runs(program: &OwnProgram) {
+        let output = Command::new(program.path()).arg("--list").output().unwrap();
         assert!(output.status.success());
         assert!(String::from_utf8(output.stdout).unwrap().contains("the_copy_runs_and_takes_no_writing"));
+    }
+
+    #[test]
+    fn the_copy_runs_and_takes_no_writing() {
+        let file = File::from(sealed_copy().unwrap());
+        let program = OwnProgram(file.try_clone().unwrap().into());
+        runs(&program);
         assert!((&file).write_all(b"x").is_err());
         assert!(file.set_len(0).is_err());
-        let again = File::options().write(true).open(&path).and_then(|mut file| file.write_all(b"x"));
+        let again =
+            File::options().write(true).open(program.path()).and_then(|mut file| file.write_all(b"x"));
         assert!(again.is_err(), "nor through its path");
+    }
+
+    #[test]
+    fn the_mount_runs_and_nobody_can_make_it_writable() {
+        let mount = read_only_mount().unwrap();
+        let high = OwnProgram(rustix::io::fcntl_dupfd_cloexec(&mount, 40).unwrap());
+        assert!(high.0.as_raw_fd() >= 40);
+        drop(mount);
+        runs(&high);
+        // A process that was executed through it, when nobody holds it any more: as a container finds it.
+        let mut child = Command::new(high.path())
+            .args(["--exact", "launch::exe::tests::waits_for_its_input", "--ignored"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        drop(high);
+        let exe = format!("/proc/{}/exe", child.id());
+        let refused = |result: std::io::Result<()>| result.unwrap_err().raw_os_error();
+        // Not a write, which a program that runs refuses anyhow.
+        let mode = std::fs::metadata(&exe).unwrap().permissions();
+        assert_eq!(refused(std::fs::set_permissions(&exe, mode)), Some(nix::libc::EROFS));
+        let held = open_tree(CWD, &*exe, OpenTreeFlags::OPEN_TREE_CLOEXEC).unwrap();
+        let writable = MountAttr { clear: nix::libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        let changed = sys::mount_setattr(held.as_fd(), false, &writable).map_err(std::io::Error::from);
+        assert_eq!(refused(changed), Some(nix::libc::EINVAL));
+        let copied = open_tree(CWD, &*exe, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC);
+        assert_eq!(refused(copied.map(drop).map_err(std::io::Error::from)), Some(nix::libc::EINVAL));
+        let place = tempfile::NamedTempFile::new().unwrap();
+        let bound = nix::mount::mount(
+            Some(&*exe),
+            place.path(),
+            None::<&str>,
+            nix::mount::MsFlags::MS_BIND,
+            None::<&str>,
+        );
+        assert_eq!(bound, Err(nix::errno::Errno::EINVAL));
+        let again = nix::mount::mount(
+            None::<&str>,
+            &*exe,
+            None::<&str>,
+            nix::mount::MsFlags::MS_REMOUNT | nix::mount::MsFlags::MS_BIND,
+            None::<&str>,
+        );
+        assert_eq!(again, Err(nix::errno::Errno::EINVAL));
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+    }
+
+    #[test]
+    #[ignore = "the other half of the test above, which runs it"]
+    fn waits_for_its_input() {
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Entrance;
 use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
 
@@ -44,6 +45,8 @@ pub(crate) struct Join {
 /// What stage 1 needs.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Bootstrap {
+    /// The ways into its cgroup.
+    pub(crate) cgroup: Entrance,
     pub(crate) join: Vec<Join>,
     pub(crate) create: Vec<NamespaceKind>,
     /// Whether a container is joined.
@@ -82,8 +85,13 @@ pub(crate) enum ToChild {
 pub(crate) enum FromChild {
     /// The user namespace needs its maps.
     MapIds,
-    /// The container's process, by its number outside.
-    Forked(i32),
+    /// The container's process.
+    Forked {
+        /// Its number outside.
+        pid: i32,
+        /// Whether it is in its cgroup, or gets itself there before anything else.
+        placed: bool,
+    },
     /// Everything is mounted, and the root is still the host's.
     Mounted,
     /// The root is changed; resource limits are to be set now, while it still has its first user.
@@ -160,10 +168,10 @@ mod tests {
     fn messages_arrive_and_the_end_is_seen() {
         let (one, two) = UnixStream::pair().unwrap();
         let (mut one, mut two) = (Peer::new(one), Peer::new(two));
-        one.send(&FromChild::Forked(42)).unwrap();
+        one.send(&FromChild::Forked { pid: 42, placed: true }).unwrap();
         one.send(&FromChild::Failed("no".into())).unwrap();
         drop(one);
-        assert!(matches!(two.receive().unwrap(), Some(FromChild::Forked(42))));
+        assert!(matches!(two.receive().unwrap(), Some(FromChild::Forked { pid: 42, placed: true })));
         assert!(matches!(two.receive().unwrap(), Some(FromChild::Failed(what)) if what == "no"));
         assert!(two.receive::<FromChild>().unwrap().is_none());
         two.send(&ToChild::Mapped).unwrap();

@@ -1,6 +1,6 @@
 //! How a process of a container comes to life.
 //!
-//! Two programs talk over one socket: floe ([`launch`]) and a copy of itself ([`crate::init_main`]), which becomes the
+//! Two programs talk over one socket: floe ([`launch`]) and itself once more ([`crate::init_main`]), which becomes the
 //! container's process. It does so in two stages, because a process can't enter a new pid namespace itself, only its
 //! children can; and because a user namespace must have its ids before anything is done in it.
 //!
@@ -11,9 +11,9 @@
 //!    │ ◄── MapIds ────────────    │ unshared its user namespace
 //!    │ writes uid_map, gid_map    │
 //!    │ ── Mapped ──────────────►  │
-//!    │                            │ clone3(CLONE_PARENT, new namespaces) ─► │ waits
+//!    │                            │ clone3(CLONE_PARENT, new namespaces, cgroup) ─► │ goes into its cgroup, waits
 //!    │ ◄── Forked(pid) ───────    │ exits
-//!    │ ParentSide::place: its cgroup
+//!    │ ParentSide::place: its cgroup, where it could not go itself; ParentSide::placed: limits
 //!    │ ParentSide::network
 //!    │ ── Config ────────────────────────────────────────────────────────► │ cgroup namespace, loopback, mounts
 //!    │ ◄── Mounted ──────────────────────────────────────────────────────  │ (not when joining)
@@ -48,6 +48,7 @@ use std::process::{Child, Command};
 use command_fds::{CommandFdExt, FdMapping};
 use nix::unistd::Pid;
 
+use crate::cgroup::Entrance;
 use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
 use message::{Bootstrap, FromChild, Join, Peer, ToChild};
@@ -90,11 +91,22 @@ pub struct LaunchPlan {
 
 /// What the caller does for the new process while it waits.
 pub trait ParentSide {
-    /// Puts the process into its cgroup.
+    /// How the process gets itself into its cgroup.
+    fn entrance(&self) -> Entrance;
+
+    /// Puts the process into its cgroup from outside, where it could not go by itself.
     ///
     /// # Errors
     /// Ends the launch.
     fn place(&mut self, pid: Pid) -> Result<()>;
+
+    /// The process exists, and is in its cgroup before it does anything: it is time for limits.
+    ///
+    /// # Errors
+    /// Ends the launch.
+    fn placed(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Its share of the network: devices are moved into the namespace.
     ///
@@ -136,18 +148,22 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
         }
         LaunchKind::Init { .. } => None,
     };
+    let entrance = side.entrance();
     let (ours, theirs) = UnixStream::pair().map_err(Error::at("socketpair", ""))?;
     let mut guard = Guard { stage1: Some(spawn(plan, theirs)?), child: None };
     let mut peer = Peer::new(ours);
-    peer.send(&ToChild::Bootstrap(bootstrap(plan)))?;
+    peer.send(&ToChild::Bootstrap(bootstrap(plan, entrance)))?;
     let forked = until_forked(&mut peer, plan, &mut guard);
     if joined.is_some_and(fifo::has_ended) {
         // Then its number may be somebody else's, and so may the namespaces; or there was no fork into them any more,
         // which the kernel calls a lack of memory (pid_namespaces(7)).
         return Err(Error::start("the container's first process has ended"));
     }
-    let pid = forked?;
-    side.place(pid)?;
+    let (pid, placed) = forked?;
+    if !placed {
+        side.place(pid)?;
+    }
+    side.placed()?;
     side.network(pid)?;
     peer.send(&ToChild::Config(Box::new(plan.config.clone())))?;
     until_ready(&mut peer, plan, side, pid)?;
@@ -166,18 +182,19 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
 }
 
 /// Stage 1's part. The process that comes out of it is the guard's.
-fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result<Pid> {
+/// Also says whether it is in its cgroup.
+fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result<(Pid, bool)> {
     loop {
         match heard(peer)? {
             FromChild::MapIds => {
                 outside::map_ids(guard.stage1_pid(), &plan.config)?;
                 peer.send(&ToChild::Mapped)?;
             }
-            FromChild::Forked(pid) if pid > 0 => {
+            FromChild::Forked { pid, placed } if pid > 0 => {
                 let pid = Pid::from_raw(pid);
                 guard.child = Some(pid);
                 guard.reap_stage1();
-                return Ok(pid);
+                return Ok((pid, placed));
             }
             _ => return Err(out_of_order()),
         }
@@ -225,7 +242,8 @@ fn spawn(plan: &LaunchPlan, socket: UnixStream) -> Result<Child> {
     if let Some(console) = &plan.console {
         passed.push(console.try_clone().map_err(Error::at("duplicate", "the console socket"))?);
     }
-    let (program, keep) = exe::sealed(first + 3)?;
+    let own = exe::OwnProgram::open(first + 3)?;
+    let program = own.path();
     let mut command = Command::new(&program);
     command.arg("init").env_clear().env(SOCKET_VARIABLE, format!("{first},{}", passed.len()));
     let mappings =
@@ -234,11 +252,11 @@ fn spawn(plan: &LaunchPlan, socket: UnixStream) -> Result<Child> {
         Error::call("pass descriptors to", program.display(), std::io::Error::other(error.to_string()))
     })?;
     let child = command.spawn().map_err(Error::at("exec", &program))?;
-    drop(keep);
+    drop(own);
     Ok(child)
 }
 
-fn bootstrap(plan: &LaunchPlan) -> Bootstrap {
+fn bootstrap(plan: &LaunchPlan, cgroup: Entrance) -> Bootstrap {
     let join = match &plan.kind {
         LaunchKind::Exec { init } => NamespaceKind::ALL
             .iter()
@@ -261,6 +279,7 @@ fn bootstrap(plan: &LaunchPlan) -> Bootstrap {
     };
     let exec = matches!(plan.kind, LaunchKind::Exec { .. });
     Bootstrap {
+        cgroup,
         join,
         create,
         exec,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::{Cgroup, CgroupPaths, CgroupVersion, files, tree};
+use super::{Cgroup, CgroupPaths, CgroupVersion, Entrance, files, tree};
 use crate::config::Resources;
 use crate::error::{Error, Result};
 
@@ -102,6 +102,11 @@ impl Cgroup for V1 {
             return Err(Error::call("open", self.shown_path().display(), gone));
         }
         there.into_iter().try_for_each(|path| move_into(path, pid))
+    }
+
+    fn entrance(&self) -> Entrance {
+        let tasks = self.directories.values().map(|path| path.join("tasks")).filter(|tasks| tasks.exists());
+        Entrance { directory: None, tasks: tasks.collect() }
     }
 
     fn processes(&self) -> Result<Vec<Pid>> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use super::{Cgroup, CgroupPaths, CgroupVersion, files, tree};
+use super::{Cgroup, CgroupPaths, CgroupVersion, Entrance, files, tree};
 use crate::config::Resources;
 use crate::error::{Error, Result};
 
@@ -84,6 +84,10 @@ impl Cgroup for V2 {
 
     fn join(&self, pid: Pid) -> Result<()> {
         files::write(&self.path, "cgroup.procs", &pid.to_string())
+    }
+
+    fn entrance(&self) -> Entrance {
+        Entrance { directory: self.path.exists().then(|| self.path.clone()), tasks: Vec::new() }
     }
 
     fn processes(&self) -> Result<Vec<Pid>> {
