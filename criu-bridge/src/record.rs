@@ -34,6 +34,9 @@ pub struct Record {
     pub container: String,
     /// Its bundle.
     pub bundle: PathBuf,
+    /// Its configuration, where it was not made of that bundle's `config.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<Native>,
     /// BLAKE3 of the OCI configuration, as the snapshot has it.
     pub spec_digest: String,
     /// BLAKE3 of the snapshot's manifest, which stands for all of it.
@@ -43,6 +46,15 @@ pub struct Record {
     pub files: BTreeMap<String, PathBuf>,
     /// Inode numbers of those files, to tell a file from another that took its name.
     pub inodes: BTreeMap<String, u64>,
+}
+
+/// A container that was made of a native configuration, and of what was typed behind its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Native {
+    /// In OCI's words, as the snapshot has it.
+    pub spec: String,
+    /// As the runtime understands it.
+    pub config: floe_runtime::config::Config,
 }
 
 /// The records of one state root.
@@ -163,6 +175,7 @@ mod tests {
         Record {
             snapshot: snapshot.to_owned(),
             container: "web".to_owned(),
+            native: None,
             bundle: PathBuf::from("/srv/web"),
             spec_digest: "00".to_owned(),
             manifest: "11".to_owned(),

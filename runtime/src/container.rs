@@ -86,6 +86,12 @@ impl Container {
         &self.record.bundle
     }
 
+    /// Whether it was made of a native configuration: then its bundle holds no configuration of its.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.record.native
+    }
+
     /// Its root file system on the host.
     #[must_use]
     pub fn rootfs(&self) -> &Path {

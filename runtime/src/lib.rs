@@ -40,4 +40,4 @@ pub use init::init_main;
 pub use making::Reservation;
 pub use rootfs::{RestoreRoot, protect_restored};
 pub use state::Verb;
-pub use store::{CreateOptions, DEFAULT_ROOT, Store, read_bundle};
+pub use store::{Blueprint, CreateOptions, DEFAULT_ROOT, Store, read_bundle};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Pid;
 
 use crate::cgroup;
+use crate::config::native::{self, ProcessArguments};
 use crate::config::{Config, oci};
 use crate::container::{Container, Status};
 use crate::error::{Error, Result};
@@ -35,6 +36,45 @@ pub(crate) const RECORD_FILE: &str = "state.json";
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+}
+
+/// What a container is made of: its configuration, as it was given and as this runtime understands it.
+#[derive(Debug, Clone)]
+pub struct Blueprint {
+    /// The folder that it was given in, absolute: a bundle, or where a native configuration lies.
+    pub bundle: PathBuf,
+    /// In OCI's words.
+    pub spec: Vec<u8>,
+    /// As this runtime understands it.
+    pub config: Config,
+    /// Whether it was a native configuration: then `bundle` holds no `config.json`, or that of another container.
+    pub native: bool,
+}
+
+impl Blueprint {
+    /// Of an OCI bundle: a folder with a `config.json`.
+    ///
+    /// # Errors
+    /// As [`read_bundle`]; [`Error::Missing`] without the folder.
+    pub fn of_bundle(bundle: &Path) -> Result<Self> {
+        let bundle = fs::canonicalize(bundle)
+            .map_err(|_| Error::Missing { what: "bundle", path: bundle.to_owned() })?;
+        let (spec, config) = read_bundle(&bundle)?;
+        Ok(Self { bundle, spec, config, native: false })
+    }
+
+    /// Of a native configuration, the JSON of libcontainer's `Config` ([`native`]), with what is to be executed.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
+    pub fn native(file: &Path, process: &ProcessArguments) -> Result<Self> {
+        let missing = || Error::Missing { what: "configuration", path: file.to_owned() };
+        let path = fs::canonicalize(file).map_err(|_| missing())?;
+        let text = fs::read(&path).map_err(Error::at("read", &path))?;
+        let (spec, config) = native::from_json(&text, &path, process)?;
+        let bundle = path.parent().ok_or_else(missing)?.to_owned();
+        Ok(Self { bundle, spec, config, native: true })
+    }
 }
 
 /// What a caller may choose about a new container.
@@ -144,14 +184,25 @@ impl Store {
     /// # Errors
     /// Any of [`Error`]; nothing of the container is left then.
     pub fn create(&self, id: &ContainerId, bundle: &Path, options: CreateOptions) -> Result<Container> {
-        let bundle = fs::canonicalize(bundle)
-            .map_err(|_| Error::Missing { what: "bundle", path: bundle.to_owned() })?;
-        let (spec, mut config) = read_bundle(&bundle)?;
-        config.no_pivot = options.no_pivot;
-        config.no_new_keyring = options.no_new_keyring;
-        check_terminal(&config, options.console.is_some())?;
+        self.create_of(id, Blueprint::of_bundle(bundle)?, options)
+    }
+
+    /// As [`Store::create`], of a blueprint.
+    ///
+    /// # Errors
+    /// Any of [`Error`]; nothing of the container is left then.
+    pub fn create_of(
+        &self,
+        id: &ContainerId,
+        mut blueprint: Blueprint,
+        options: CreateOptions,
+    ) -> Result<Container> {
+        let config = &mut blueprint.config;
+        config.no_pivot |= options.no_pivot;
+        config.no_new_keyring |= options.no_new_keyring;
+        check_terminal(config, options.console.is_some())?;
         let mut undo = Undo::default();
-        let mut half = self.begin(id, &bundle, &spec, config, None, &mut undo)?;
+        let mut half = self.begin(id, blueprint, None, &mut undo)?;
         launch::make_exec_fifo(half.folder.path())?;
         let plan = LaunchPlan {
             config: half.record.config.clone(),
@@ -170,13 +221,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Exists`] if the name is taken (unless by a container that a checkpoint ended, which is replaced).
-    pub fn reserve(
-        &self,
-        id: &ContainerId,
-        bundle: &Path,
-        spec: &[u8],
-        config: Config,
-    ) -> Result<Reservation> {
+    pub fn reserve(&self, id: &ContainerId, blueprint: Blueprint) -> Result<Reservation> {
         if let Ok(old) = self.container(id)
             && old.was_checkpointed()
             && old.status() == Status::Stopped
@@ -184,8 +229,7 @@ impl Store {
             old.delete(false)?;
         }
         let mut undo = Undo::default();
-        let half =
-            self.begin(id, bundle, spec, config, Some(Journal::begin(Verb::Restore, false)?), &mut undo)?;
+        let half = self.begin(id, blueprint, Some(Journal::begin(Verb::Restore, false)?), &mut undo)?;
         Ok(Reservation { half, undo })
     }
 
@@ -193,18 +237,18 @@ impl Store {
     fn begin(
         &self,
         id: &ContainerId,
-        bundle: &Path,
-        spec: &[u8],
-        config: Config,
+        blueprint: Blueprint,
         journal: Option<Journal>,
         undo: &mut Undo,
     ) -> Result<Half> {
+        let Blueprint { bundle, spec, config, native } = blueprint;
         let cgroup_path = config.cgroup_path.clone().unwrap_or_else(|| Path::new("/").join(id));
         let cgroup = cgroup::open(&cgroup_path)?;
         let folder = self.folder(id);
         let record = Record {
             id: id.clone(),
-            bundle: bundle.to_owned(),
+            bundle,
+            native,
             created: now(),
             init: None,
             maker: ProcessId::own(),
@@ -213,7 +257,7 @@ impl Store {
             config,
             extra: Default::default(),
         };
-        self.appear(&folder, spec, &record, journal.as_ref())?;
+        self.appear(&folder, &spec, &record, journal.as_ref())?;
         let removed = folder.clone();
         undo.push("remove the container's folder", move || removed.remove());
         match cgroup.claim() {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use floe_runtime::config::native::ProcessArguments;
 use floe_runtime::foreground::Foreground;
-use floe_runtime::{Container, ContainerId, CreateOptions, Store};
+use floe_runtime::{Blueprint, Container, ContainerId, CreateOptions, Store};
 
 use crate::args::Globals;
 use crate::foreground::{console_socket, write_pid};
@@ -19,6 +20,24 @@ pub struct Common {
     /// The bundle: a folder with config.json and a root file system.
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+    /// A native configuration (the JSON of libcontainer's Config) instead of a bundle; what is executed follows the name.
+    #[arg(long, value_name = "FILE", conflicts_with = "bundle")]
+    pub config: Option<PathBuf>,
+    /// With --config: the command and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, requires = "config")]
+    pub command: Vec<String>,
+    /// With --config: an environment variable, NAME=VALUE.
+    #[arg(long, short, value_name = "NAME=VALUE", requires = "config")]
+    pub env: Vec<String>,
+    /// With --config: the working directory in the container.
+    #[arg(long, value_name = "DIR", requires = "config")]
+    pub cwd: Option<PathBuf>,
+    /// With --config: user and group, as numbers or as the container's /etc/passwd names them.
+    #[arg(long, short, value_name = "USER[:GROUP]", requires = "config")]
+    pub user: Option<String>,
+    /// With --config: give it a terminal.
+    #[arg(long, short, requires = "config")]
+    pub tty: bool,
     /// A UNIX socket that gets the master of the container's terminal.
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
@@ -46,14 +65,19 @@ pub struct Arguments {
 pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let console = console_socket(arguments.common.console_socket.as_deref())?;
     let mut uninterrupted = Foreground::prepare(false)?;
-    let container = create(globals, &arguments.common, console)?;
+    let container = create(globals, &arguments.common, blueprint(&arguments.common)?, console)?;
     record_pid(&arguments.common, &container)?;
     take_back_if_interrupted(&mut uninterrupted, &container)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the container. Its first process is our child.
-pub fn create(globals: &Globals, common: &Common, console: Option<OwnedFd>) -> anyhow::Result<Container> {
+pub fn create(
+    globals: &Globals,
+    common: &Common,
+    blueprint: Blueprint,
+    console: Option<OwnedFd>,
+) -> anyhow::Result<Container> {
     let id = ContainerId::parse(&common.id)?;
     let options = CreateOptions {
         console,
@@ -61,7 +85,20 @@ pub fn create(globals: &Globals, common: &Common, console: Option<OwnedFd>) -> a
         no_pivot: common.no_pivot,
         no_new_keyring: common.no_new_keyring,
     };
-    Ok(Store::open(&globals.root)?.create(&id, &common.bundle, options)?)
+    Ok(Store::open(&globals.root)?.create_of(&id, blueprint, options)?)
+}
+
+/// What the container is to be made of.
+pub fn blueprint(common: &Common) -> anyhow::Result<Blueprint> {
+    let Some(file) = &common.config else { return Ok(Blueprint::of_bundle(&common.bundle)?) };
+    let process = ProcessArguments {
+        args: common.command.clone(),
+        env: common.env.clone(),
+        cwd: common.cwd.clone(),
+        user: common.user.clone(),
+        terminal: common.tty,
+    };
+    Ok(Blueprint::native(file, &process)?)
 }
 
 /// A signal that came while the container was made: whoever sent it doesn't want the container.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use floe_runtime::foreground::Foreground;
 
-use super::create::{Common, create, record_pid, take_back_if_interrupted};
+use super::create::{Common, blueprint, create, record_pid, take_back_if_interrupted};
 use crate::args::Globals;
 use crate::exit;
 use crate::foreground::console_socket;
@@ -37,7 +37,7 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
 fn in_background(globals: &Globals, common: &Common) -> anyhow::Result<ExitCode> {
     let console = console_socket(common.console_socket.as_deref())?;
     let mut uninterrupted = Foreground::prepare(false)?;
-    let container = create(globals, common, console)?;
+    let container = create(globals, common, blueprint(common)?, console)?;
     record_pid(common, &container)?;
     if let Err(error) = container.start() {
         container.delete(true)?;
@@ -50,11 +50,12 @@ fn in_background(globals: &Globals, common: &Common) -> anyhow::Result<ExitCode>
 fn in_foreground(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let common = &arguments.common;
     let mut foreground = Foreground::prepare(!arguments.no_subreaper)?;
+    let blueprint = blueprint(common)?;
     let console = match console_socket(common.console_socket.as_deref())? {
-        None if wants_terminal(common)? => Some(foreground.console_socket()?),
+        None if blueprint.config.process.terminal => Some(foreground.console_socket()?),
         given => given,
     };
-    let container = create(globals, common, console)?;
+    let container = create(globals, common, blueprint, console)?;
     record_pid(common, &container)?;
     let stayed = match container.recorded_pid() {
         Some(pid) => foreground.stay(pid, || container.start()),
@@ -65,12 +66,4 @@ fn in_foreground(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Exi
         container.delete(true)?;
     }
     Ok(exit::of_process(stayed?))
-}
-
-fn wants_terminal(common: &Common) -> anyhow::Result<bool> {
-    let Ok(bundle) = std::fs::canonicalize(&common.bundle) else {
-        // The creation says it better.
-        return Ok(false);
-    };
-    Ok(floe_runtime::read_bundle(&bundle)?.1.process.terminal)
 }

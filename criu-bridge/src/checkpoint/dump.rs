@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::outside::{self, HostFiles};
 use crate::pages::{PageReceiver, Received, ReceiverHandle};
 use crate::progress::Phase;
-use crate::record::Record;
+use crate::record::{Native, Record};
 use crate::session::{Answer, Handler, Outcome};
 use crate::tasks;
 
@@ -156,6 +156,10 @@ impl<'a> Dump<'a> {
             snapshot: self.seal.snapshot().to_owned(),
             container: self.container.id().to_string(),
             bundle: self.container.bundle().to_owned(),
+            native: self.container.is_native().then(|| Native {
+                spec: String::from_utf8_lossy(self.seal.spec()).into_owned(),
+                config: self.container.config().clone(),
+            }),
             spec_digest: self.seal.spec_digest().to_owned(),
             manifest: manifest.to_owned(),
             files: files.clone(),

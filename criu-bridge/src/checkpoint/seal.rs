@@ -92,6 +92,11 @@ impl<'a> Seal<'a> {
     }
 
     /// BLAKE3 of the configuration.
+    /// The configuration, in OCI's words.
+    pub(crate) fn spec(&self) -> &[u8] {
+        &self.spec
+    }
+
     pub(crate) fn spec_digest(&self) -> &str {
         &self.manifest.container.spec_digest
     }

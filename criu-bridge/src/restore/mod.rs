@@ -90,7 +90,7 @@ pub fn restore(
     }
     let plan = Plan::make(archive, options.bundle.as_deref(), tools)?;
     // The name is taken first: that it is taken already is known before a gigabyte is unpacked.
-    let reservation = store.reserve(id, &plan.bundle, &plan.spec, plan.config.clone())?;
+    let reservation = store.reserve(id, plan.blueprint())?;
     let scratch = unpack(archive, tools)?;
     if !plan.own {
         privileges::check(&|name| scratch.read(name).ok(), &plan.config)?;

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use floe_runtime::Blueprint;
 use floe_runtime::cgroup::Cgroup;
 use floe_runtime::config::{Config, MountKind as ConfigMount, NamespaceKind};
 use floe_snapshot_format::Source;
@@ -13,13 +14,15 @@ use crate::checkpoint::seal::{CHOICES_KEY, OUTSIDE_KEY, layout, layout_of};
 use crate::criu::Criu;
 use crate::error::{Error, Result};
 use crate::outside::{MountKind, Outside, OutsideMount};
-use crate::record::Record;
+use crate::record::{Native, Record};
 use crate::scratch::Scratch;
 
 /// A restore, planned.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) bundle: PathBuf,
+    /// Whether that is a native configuration's.
+    native: bool,
     pub(crate) spec: Vec<u8>,
     pub(crate) config: Config,
     pub(crate) outside: Outside,
@@ -31,6 +34,23 @@ pub(crate) struct Plan {
     /// Whether this host made it, byte for byte, of a container of this very bundle.
     pub(crate) own: bool,
     criu: String,
+}
+
+/// What is to be restored: of the bundle that was named, or else of what this host remembers.
+fn blueprint(bundle: Option<&Path>, record: Option<&Record>) -> Result<Blueprint> {
+    let known = record.map(|record| record.bundle.as_path());
+    let found = bundle.or(known).ok_or_else(|| Error::Unfit {
+        what: "this host has no record of it, so it does not know the bundle".to_owned(),
+        hint: "name the bundle with --bundle DIR".to_owned(),
+    })?;
+    let found =
+        std::fs::canonicalize(found).map_err(|source| Error::call("find the bundle", found, source))?;
+    if let (None, Some(Native { spec, config })) = (bundle, record.and_then(|record| record.native.as_ref()))
+    {
+        let (spec, config) = (spec.clone().into_bytes(), config.clone());
+        return Ok(Blueprint { bundle: found, spec, config, native: true });
+    }
+    Ok(Blueprint::of_bundle(&found)?)
 }
 
 /// What was chosen at the checkpoint and has to be said again.
@@ -46,6 +66,12 @@ pub(crate) struct Choices {
 }
 
 impl Plan {
+    /// What the container is made of.
+    pub(crate) fn blueprint(&self) -> Blueprint {
+        let (bundle, spec, config) = (self.bundle.clone(), self.spec.clone(), self.config.clone());
+        Blueprint { bundle, spec, config, native: self.native }
+    }
+
     pub(crate) fn make(archive: &dyn Source, bundle: Option<&Path>, tools: Tools<'_>) -> Result<Self> {
         let manifest = archive.manifest();
         let part = |key: &str| manifest.extra.get(key).cloned().unwrap_or_default();
@@ -70,14 +96,7 @@ impl Plan {
         let record = tools.records.find(&manifest.snapshot)?;
         // A record of another configuration is of another snapshot with this one's id.
         let record = record.filter(|record| record.spec_digest == manifest.container.spec_digest);
-        let known = record.as_ref().map(|record| record.bundle.clone());
-        let bundle = bundle.map(Path::to_owned).or(known).ok_or_else(|| Error::Unfit {
-            what: "this host has no record of it, so it does not know the bundle".to_owned(),
-            hint: "name the bundle with --bundle DIR".to_owned(),
-        })?;
-        let bundle = std::fs::canonicalize(&bundle)
-            .map_err(|source| Error::call("find the bundle", &bundle, source))?;
-        let (spec, config) = floe_runtime::read_bundle(&bundle)?;
+        let Blueprint { bundle, spec, config, native } = blueprint(bundle, record.as_ref())?;
         let same_spec = blake3::hash(&spec).to_hex().as_str() == manifest.container.spec_digest;
         let own =
             same_spec && record.as_ref().is_some_and(|record| record.manifest == archive.manifest_digest());
@@ -88,7 +107,18 @@ impl Plan {
             ));
         }
         let paused = manifest.container.paused;
-        Ok(Self { bundle, spec, config, outside, choices, record, paused, own, criu: manifest.criu.clone() })
+        Ok(Self {
+            bundle,
+            spec,
+            config,
+            native,
+            outside,
+            choices,
+            record,
+            paused,
+            own,
+            criu: manifest.criu.clone(),
+        })
     }
 
     /// Page maps are rewritten where the CRIU of this host counts pages in another field than the one that dumped:

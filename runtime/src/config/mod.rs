@@ -13,6 +13,7 @@ mod device;
 mod hooks;
 mod mount;
 mod namespace;
+pub mod native;
 pub mod oci;
 mod process;
 mod resources;

@@ -89,6 +89,38 @@ pub enum RlimitKind {
 }
 
 impl RlimitKind {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::As,
+        Self::Core,
+        Self::Cpu,
+        Self::Data,
+        Self::Fsize,
+        Self::Locks,
+        Self::Memlock,
+        Self::Msgqueue,
+        Self::Nice,
+        Self::Nofile,
+        Self::Nproc,
+        Self::Rss,
+        Self::Rtprio,
+        Self::Rttime,
+        Self::Sigpending,
+        Self::Stack,
+    ];
+
+    /// The resource with this number of the kernel's.
+    #[must_use]
+    pub fn of_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.resource() as u32 == number)
+    }
+
+    /// Its name in `getrlimit(2)` and in OCI configurations.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("RLIMIT_{self:?}").to_uppercase()
+    }
+
     /// The resource as `nix` names it.
     #[must_use]
     pub fn resource(self) -> Resource {

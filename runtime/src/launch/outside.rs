@@ -61,7 +61,7 @@ pub(super) fn set_limits(pid: Pid, process: &Process) -> Result<()> {
 
 fn set_limit(pid: Pid, limit: &Rlimit) -> Result<()> {
     let number = limit.kind.resource() as u32;
-    let name = format!("RLIMIT_{}", format!("{:?}", limit.kind).to_uppercase());
+    let name = limit.kind.name();
     let wanted = (limit.soft, limit.hard);
     let current = sys::rlimit(Some(pid), number, None).map_err(Error::at("prlimit", &name))?;
     if current == wanted {

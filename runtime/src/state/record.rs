@@ -16,6 +16,9 @@ pub(crate) struct Record {
     pub(crate) id: ContainerId,
     /// Its bundle, absolute.
     pub(crate) bundle: PathBuf,
+    /// Whether it was made of a native configuration rather than of that bundle's `config.json`.
+    #[serde(default)]
+    pub(crate) native: bool,
     /// When it was created (RFC 3339, UTC).
     pub(crate) created: String,
     /// Its first process; `None` until there is one.

@@ -46,12 +46,27 @@ impl Source<'_> {
 /// # Errors
 /// [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
 pub fn from_json(text: &[u8], file: &Path, bundle: &Path) -> Result<Config> {
-    let spec: Spec = serde_json::from_slice(text).map_err(|source| Error::Json {
-        path: file.to_owned(),
-        what: "OCI configuration",
-        source,
-    })?;
+    let spec: Spec = parse(text, Source { file }, "OCI configuration")?;
     from_spec(&spec, Source { file }, bundle)
+}
+
+/// Reads JSON whose shape is known, so that a value of the wrong kind is named by its key.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(
+    text: &[u8],
+    source: Source<'_>,
+    what: &'static str,
+) -> Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let key = error.path().to_string();
+        match error.into_inner() {
+            wrong if wrong.is_data() && key != "." => source.bad(key, wrong.to_string()),
+            broken => Error::Json { path: source.file.to_owned(), what, source: broken },
+        }
+    })?;
+    // Nothing may follow.
+    reader.end().map_err(|broken| Error::Json { path: source.file.to_owned(), what, source: broken })?;
+    Ok(read)
 }
 
 fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {

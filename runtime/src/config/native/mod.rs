@@ -1,0 +1,339 @@
+//! From a native configuration, the JSON of libcontainer's `configs.Config`, to [`Config`].
+//!
+//! The names are those of 2016 and 2017 (runc 0.1 to 1.0-rc4), when that structure had the fields of the reference, and
+//! those that were added or respelled later where they mean the same. As Go reads JSON, so is it read here: the case of
+//! a key does not matter, and `null` is the same as a key that isn't there. Unlike there, a key that nobody knows is
+//! refused: it may have been meant to protect something.
+//!
+//! What both forms can say is put into OCI's words and converted as a bundle is, so that one place decides what is
+//! right; a refusal then names the native key. What only the native form can say is set on the model afterwards.
+
+mod cgroups;
+mod keys;
+mod mounts;
+mod process;
+mod seccomp;
+mod user;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{Config, oci};
+use crate::error::Result;
+
+pub use process::ProcessArguments;
+
+/// A configuration file, as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "lowercase")]
+struct Native {
+    no_pivot_root: bool,
+    parent_death_signal: i32,
+    pivot_dir: PathBuf,
+    rootfs: PathBuf,
+    readonlyfs: bool,
+    rootpropagation: i64,
+    mounts: Vec<mounts::Mount>,
+    devices: Vec<cgroups::Device>,
+    mount_label: String,
+    hostname: String,
+    domainname: String,
+    namespaces: Vec<Namespace>,
+    capabilities: Option<process::Capabilities>,
+    cgroups: cgroups::Cgroup,
+    apparmor_profile: String,
+    process_label: String,
+    rlimits: Vec<process::Rlimit>,
+    oom_score_adj: Option<i64>,
+    umask: Option<u32>,
+    additional_groups: Vec<String>,
+    #[serde(alias = "uidmappings")]
+    uid_mappings: Vec<IdMap>,
+    #[serde(alias = "gidmappings")]
+    gid_mappings: Vec<IdMap>,
+    mask_paths: Vec<String>,
+    readonly_paths: Vec<String>,
+    sysctl: BTreeMap<String, String>,
+    seccomp: Option<seccomp::Seccomp>,
+    no_new_privileges: bool,
+    hooks: Hooks,
+    version: String,
+    labels: Vec<String>,
+    no_new_keyring: bool,
+    /// That the caller is an ordinary user, which shows by itself.
+    #[serde(alias = "rootless_euid", alias = "rootless_cgroups")]
+    rootless: bool,
+    /// Beyond libcontainer: what is executed, as OCI's `process`.
+    process: Option<Value>,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Namespace {
+    r#type: String,
+    #[serde(default)]
+    path: String,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct IdMap {
+    #[serde(alias = "containerid")]
+    container_id: u32,
+    #[serde(alias = "hostid")]
+    host_id: u32,
+    size: u32,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "lowercase")]
+struct Hooks {
+    prestart: Vec<Command>,
+    createruntime: Vec<Command>,
+    createcontainer: Vec<Command>,
+    startcontainer: Vec<Command>,
+    poststart: Vec<Command>,
+    poststop: Vec<Command>,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+/// A program, with a time limit in nanoseconds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Command {
+    path: PathBuf,
+    args: Vec<String>,
+    env: Vec<String>,
+    dir: PathBuf,
+    timeout: Option<i64>,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+/// Reads the text of the configuration at `file`; relative paths in it are relative to its folder. What is executed comes
+/// from `process`, and what that leaves open from the file.
+///
+/// Returns the configuration in OCI's words too, as far as those reach: for those who read what a container was made of.
+///
+/// # Errors
+/// [`Error::Json`](crate::Error::Json), [`Error::BadConfig`](crate::Error::BadConfig) and
+/// [`Error::Unsupported`](crate::Error::Unsupported), each with the key as it is written in the file.
+pub fn from_json(text: &[u8], file: &Path, process: &ProcessArguments) -> Result<(Vec<u8>, Config)> {
+    let native = parse(text, file)?;
+    let known = keys::Known { file };
+    native.refuse_unknown(&known)?;
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let spec = native.in_oci_words(process, folder, &known)?;
+    let text = serde_json::to_vec_pretty(&spec).map_err(|source| known.json(source))?;
+    let mut config = oci::from_json(&text, file, folder).map_err(keys::in_native_words)?;
+    native.set_the_rest(&mut config, &known)?;
+    Ok((text, config))
+}
+
+/// Whether a text is a native configuration and not an OCI one, which always has `ociVersion`.
+#[must_use]
+pub fn is_native(text: &[u8]) -> bool {
+    serde_json::from_slice::<Map<String, Value>>(text).is_ok_and(|map| {
+        !map.contains_key("ociVersion") && map.keys().any(|key| key.eq_ignore_ascii_case("rootfs"))
+    })
+}
+
+fn parse(text: &[u8], file: &Path) -> Result<Native> {
+    let known = keys::Known { file };
+    let value: Value = serde_json::from_slice(text).map_err(|source| known.json(source))?;
+    serde_path_to_error::deserialize(keys::normal(value)).map_err(|error| {
+        let key = error.path().to_string();
+        known.bad(key, error.into_inner().to_string())
+    })
+}
+
+impl Native {
+    fn refuse_unknown(&self, known: &keys::Known<'_>) -> Result<()> {
+        known.none_unknown("", &self.unknown)?;
+        known.none_unknown_of("namespaces", self.namespaces.iter().map(|entry| &entry.unknown))?;
+        known.none_unknown_of("uid_mappings", self.uid_mappings.iter().map(|entry| &entry.unknown))?;
+        known.none_unknown_of("gid_mappings", self.gid_mappings.iter().map(|entry| &entry.unknown))?;
+        known.none_unknown_of("mounts", self.mounts.iter().map(|entry| &entry.unknown))?;
+        known.none_unknown_of("devices", self.devices.iter().map(|entry| &entry.unknown))?;
+        known.none_unknown_of("rlimits", self.rlimits.iter().map(|entry| &entry.unknown))?;
+        known.none_unknown("Hooks", &self.hooks.unknown)?;
+        for (point, hooks) in self.hooks.points() {
+            known.none_unknown_of(&format!("Hooks.{point}"), hooks.iter().map(|hook| &hook.unknown))?;
+        }
+        self.cgroups.refuse_unknown(known)?;
+        self.seccomp.as_ref().map_or(Ok(()), |seccomp| seccomp.refuse_unknown(known))
+    }
+
+    fn in_oci_words(
+        &self,
+        process: &ProcessArguments,
+        folder: &Path,
+        known: &keys::Known<'_>,
+    ) -> Result<Value> {
+        if self.rootfs.as_os_str().is_empty() {
+            return Err(known.bad("rootfs", "is missing; it names the root file system"));
+        }
+        let ids = |maps: &[IdMap]| -> Vec<Value> {
+            maps.iter()
+                .map(
+                    |map| json!({ "containerID": map.container_id, "hostID": map.host_id, "size": map.size }),
+                )
+                .collect()
+        };
+        let mut linux = json!({
+            "namespaces": self.namespaces(known)?,
+            "uidMappings": ids(&self.uid_mappings),
+            "gidMappings": ids(&self.gid_mappings),
+            "devices": cgroups::nodes(&self.devices, known)?,
+            "maskedPaths": self.mask_paths,
+            "readonlyPaths": self.readonly_paths,
+            "sysctl": self.sysctl,
+            "resources": self.cgroups.resources(known)?,
+        });
+        if let Some(path) = self.cgroups.path(known)? {
+            linux["cgroupsPath"] = json!(path);
+        }
+        if self.rootpropagation != 0 {
+            linux["rootfsPropagation"] =
+                json!(mounts::propagation(self.rootpropagation).ok_or_else(|| {
+                    known.bad(
+                        "rootPropagation",
+                        format!("{:#x} is no propagation of mount(2)", self.rootpropagation),
+                    )
+                })?);
+        }
+        if !self.mount_label.is_empty() {
+            linux["mountLabel"] = json!(self.mount_label);
+        }
+        if let Some(seccomp) = &self.seccomp {
+            linux["seccomp"] = seccomp.in_oci_words(known)?;
+        }
+        Ok(json!({
+            "ociVersion": crate::container::OCI_VERSION,
+            "root": { "path": self.rootfs, "readonly": self.readonlyfs },
+            "hostname": self.hostname,
+            "domainname": self.domainname,
+            "mounts": mounts::in_oci_words(&self.mounts, known)?,
+            "process": self.process(process, &folder.join(&self.rootfs), known)?,
+            "annotations": self.annotations(known)?,
+            "hooks": self.hooks.in_oci_words(),
+            "linux": linux,
+        }))
+    }
+
+    fn namespaces(&self, known: &keys::Known<'_>) -> Result<Vec<Value>> {
+        let convert = |(number, namespace): (usize, &Namespace)| {
+            let name = match namespace.r#type.as_str() {
+                "NEWNET" => "network",
+                "NEWPID" => "pid",
+                "NEWNS" => "mount",
+                "NEWUTS" => "uts",
+                "NEWIPC" => "ipc",
+                "NEWUSER" => "user",
+                "NEWCGROUP" => "cgroup",
+                "NEWTIME" => "time",
+                other => {
+                    let problem = format!("{other:?} is no kind of namespace; they are written as NEWPID");
+                    return Err(known.bad(format!("namespaces[{number}].type"), problem));
+                }
+            };
+            let mut value = json!({ "type": name });
+            if !namespace.path.is_empty() {
+                value["path"] = json!(namespace.path);
+            }
+            Ok(value)
+        };
+        self.namespaces.iter().enumerate().map(convert).collect()
+    }
+
+    /// `NAME=VALUE` each, as libcontainer kept annotations.
+    fn annotations(&self, known: &keys::Known<'_>) -> Result<BTreeMap<&str, &str>> {
+        let split = |(number, label): (usize, &'_ String)| match label.split_once('=') {
+            Some((name, _)) if !name.is_empty() => Ok(number),
+            _ => Err(known.bad(format!("labels[{number}]"), "is not of the form NAME=VALUE")),
+        };
+        self.labels.iter().enumerate().try_for_each(|entry| split(entry).map(drop))?;
+        Ok(self.labels.iter().filter_map(|label| label.split_once('=')).collect())
+    }
+
+    /// What OCI has no words for.
+    fn set_the_rest(&self, config: &mut Config, known: &keys::Known<'_>) -> Result<()> {
+        config.no_pivot = self.no_pivot_root;
+        config.no_new_keyring = self.no_new_keyring;
+        let _ = (self.rootless, &self.version);
+        self.hooks.set_time_limits(config, known)?;
+        mounts::set_the_rest(&self.mounts, config, known)?;
+        if self.parent_death_signal != 0 {
+            return Err(known.unsupported("parent_death_signal", "not yet"));
+        }
+        if !self.pivot_dir.as_os_str().is_empty() {
+            return Err(known.unsupported("pivot_dir", "not yet"));
+        }
+        Ok(())
+    }
+}
+
+impl Hooks {
+    fn points(&self) -> [(&'static str, &Vec<Command>); 6] {
+        [
+            ("prestart", &self.prestart),
+            ("createRuntime", &self.createruntime),
+            ("createContainer", &self.createcontainer),
+            ("startContainer", &self.startcontainer),
+            ("poststart", &self.poststart),
+            ("poststop", &self.poststop),
+        ]
+    }
+
+    fn in_oci_words(&self) -> Value {
+        let hook =
+            |command: &Command| json!({ "path": command.path, "args": command.args, "env": command.env });
+        self.points()
+            .into_iter()
+            .map(|(point, hooks)| (point.to_owned(), hooks.iter().map(hook).collect::<Value>()))
+            .collect::<Map<_, _>>()
+            .into()
+    }
+
+    /// To the nanosecond, where OCI knows seconds; and the folder, which OCI does not know.
+    fn set_time_limits(&self, config: &mut Config, known: &keys::Known<'_>) -> Result<()> {
+        let hooks = &mut config.hooks;
+        let made = [
+            &mut hooks.prestart,
+            &mut hooks.create_runtime,
+            &mut hooks.create_container,
+            &mut hooks.start_container,
+            &mut hooks.poststart,
+            &mut hooks.poststop,
+        ];
+        for ((point, written), made) in self.points().into_iter().zip(made) {
+            for (number, (command, hook)) in written.iter().zip(made).enumerate() {
+                let key = format!("Hooks.{point}[{number}]");
+                hook.timeout = match command.timeout {
+                    None => None,
+                    Some(nanoseconds @ 1..) => {
+                        Some(std::time::Duration::from_nanos(nanoseconds.unsigned_abs()))
+                    }
+                    Some(_) => {
+                        return Err(known.bad(format!("{key}.timeout"), "must be above 0 (nanoseconds)"));
+                    }
+                };
+                if !command.dir.as_os_str().is_empty() {
+                    return Err(known.unsupported(format!("{key}.dir"), "not yet"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
