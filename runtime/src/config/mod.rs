@@ -14,6 +14,7 @@ mod hooks;
 mod mount;
 mod namespace;
 pub mod native;
+pub mod network;
 pub mod oci;
 mod process;
 mod resources;
@@ -28,6 +29,7 @@ pub use device::{Device, DeviceKind, default_devices};
 pub use hooks::{Hook, Hooks};
 pub use mount::{Mount, MountFlags, MountKind, Propagation};
 pub use namespace::{IdMapping, Namespace, NamespaceKind};
+use network::{InterfaceName, NetDevice, Route};
 pub use process::{ConsoleSize, Process, Rlimit, RlimitKind, User};
 pub use resources::{
     BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority,
@@ -81,6 +83,15 @@ pub struct Config {
     /// Keep the caller's session keyring instead of making a new one.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// Interfaces that are made for the container or given to it while it exists.
+    #[serde(default)]
+    pub networks: Vec<network::Network>,
+    /// Routes, added when every interface is there.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// Interfaces of the host that are moved into the container's network namespace, by their names on the host.
+    #[serde(default, rename = "netDevices")]
+    pub net_devices: BTreeMap<InterfaceName, NetDevice>,
 }
 
 impl Config {

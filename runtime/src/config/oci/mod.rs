@@ -118,6 +118,9 @@ fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
         namespaces,
         no_pivot: false,
         no_new_keyring: false,
+        networks: Vec::new(),
+        routes: Vec::new(),
+        net_devices: Default::default(),
     };
     linux::refuse_unsupported(&linux, source)?;
     linux::check(&config, source)?;
