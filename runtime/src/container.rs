@@ -15,6 +15,7 @@ use crate::hooks;
 use crate::id::ContainerId;
 use crate::keyring;
 use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide};
+use crate::network;
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
 use crate::store::{CONFIG_FILE, RECORD_FILE};
 
@@ -244,10 +245,12 @@ impl Container {
         Ok(())
     }
 
-    /// Removes a stopped container, or with `force` any: its processes are killed first.
+    /// Removes a stopped container, or with `force` any: its processes are killed first, and an interface of the host
+    /// that cannot be given back is given up.
     ///
     /// # Errors
-    /// [`Error::WrongStatus`] without `force` if it is not stopped; [`Error::Busy`].
+    /// [`Error::WrongStatus`] without `force` if it is not stopped; [`Error::Busy`]; [`Error::InterfaceExists`] without
+    /// `force` when the host has another interface by the name of one that is to come back.
     pub fn delete(&self, force: bool) -> Result<()> {
         let Some(_lock) = self.folder.lock()? else {
             // Somebody else removed it while we waited, which is all that `force` wants.
@@ -263,6 +266,12 @@ impl Container {
         }
         self.cgroup.kill_all()?;
         self.cgroup.destroy()?;
+        if network::is_needed(self.config()) {
+            match network::take_back(&self.folder) {
+                Err(error) if force => tracing::warn!("{}", error.in_full()),
+                other => other?,
+            }
+        }
         let state = oci_state(&self.record, Status::Stopped, None);
         self.folder.remove()?;
         if let Err(error) = hooks::run("poststop", &self.record.config.hooks.poststop, &state) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::container::Status;
 use crate::id::ContainerId;
+use crate::network::NetlinkError;
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -167,6 +168,35 @@ pub enum Error {
         message: String,
     },
 
+    /// The kernel refused something about the container's network.
+    #[error("{on}: cannot {doing}")]
+    Network {
+        /// The interface or route: `interface eth0 in the container`, `route to 10.1.0.0/16`.
+        on: String,
+        /// What was to be done with it.
+        doing: String,
+        /// The kernel's answer.
+        source: NetlinkError,
+    },
+
+    /// A name that an interface of the container is to have is another's.
+    #[error("interface {name} exists already {place}")]
+    InterfaceExists {
+        /// The name.
+        name: String,
+        /// Where: on the host, or in the container's network namespace.
+        place: &'static str,
+    },
+
+    /// An interface that the configuration names is not there.
+    #[error("{what} {name} does not exist")]
+    NoInterface {
+        /// What it is to be: `bridge`, `network device`…
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+
     /// A hook failed.
     #[error("{point} hook {path}: {problem}")]
     Hook {
@@ -244,6 +274,14 @@ impl Error {
             }
             Self::KillTimeout { .. } => {
                 Some("a process in uninterruptible sleep holds it up; try again later")
+            }
+            Self::Network { source, .. } => source.hint(),
+            Self::InterfaceExists { .. } => {
+                Some("rename or remove that one, or choose another name in the configuration")
+            }
+            Self::NoInterface { what: "bridge", .. } => Some("make it (`ip link add NAME type bridge`)"),
+            Self::NoInterface { .. } => {
+                Some("see `ip link` for what there is, and the names in the configuration")
             }
             Self::Refused { hint, .. } => Some(hint),
             _ => None,

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::hooks;
 use crate::id::ContainerId;
 use crate::launch::ParentSide;
+use crate::network;
 use crate::state::{Folder, JOURNAL, ProcessId, RESTORE_ROOT, Record};
 use crate::store::RECORD_FILE;
 use crate::undo::Undo;
@@ -45,6 +46,10 @@ impl ParentSide for Half {
         self.cgroup.apply_limits(&self.record.config.resources)
     }
 
+    fn network(&mut self, pid: Pid) -> Result<()> {
+        network::set_up(&self.record.config, &self.folder, pid)
+    }
+
     fn mounted(&mut self, pid: Pid) -> Result<()> {
         let state = crate::container::oci_state(&self.record, Status::Creating, Some(pid));
         hooks::run("prestart", &self.record.config.hooks.prestart, &state)?;
@@ -52,7 +57,8 @@ impl ParentSide for Half {
     }
 
     fn created(&mut self, pid: Pid) -> Result<()> {
-        self.settle(pid)
+        self.settle(pid)?;
+        network::settle(&self.record.config, &self.folder)
     }
 }
 

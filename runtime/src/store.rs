@@ -17,6 +17,7 @@ use crate::id::ContainerId;
 use crate::keyring;
 use crate::launch::{self, LaunchKind, LaunchPlan};
 use crate::making::{Half, Reservation};
+use crate::network;
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
 use crate::undo::Undo;
 
@@ -172,6 +173,9 @@ impl Store {
             cgroup.kill_all()?;
             cgroup.destroy()?;
         }
+        if let Err(error) = network::take_back(&folder) {
+            tracing::warn!("{}", error.in_full());
+        }
         folder.remove()
     }
 
@@ -260,6 +264,10 @@ impl Store {
         self.appear(&folder, &spec, &record, journal.as_ref())?;
         let removed = folder.clone();
         undo.push("remove the container's folder", move || removed.remove());
+        if network::is_needed(&record.config) {
+            let folder = folder.clone();
+            undo.push("take the container's network back", move || network::take_back(&folder));
+        }
         match cgroup.claim() {
             // What is in there is not to be touched.
             Err(error @ Error::CgroupInUse { .. }) => return Err(error),

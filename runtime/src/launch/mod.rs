@@ -108,7 +108,7 @@ pub trait ParentSide {
         Ok(())
     }
 
-    /// Its share of the network: devices are moved into the namespace.
+    /// Its share of the network: interfaces, addresses and routes, of which the process makes none itself.
     ///
     /// # Errors
     /// Ends the launch.

@@ -114,6 +114,13 @@ impl Folder {
         }
     }
 
+    /// Ends the mount that keeps a network namespace alive, if there is one.
+    pub(crate) fn release_namespace(&self) -> Result<()> {
+        // Not mounted is as good: the mount was another mount namespace's, or floe was killed before it was made.
+        let _ = nix::mount::umount2(&self.0.join(HELD_NAMESPACE), nix::mount::MntFlags::MNT_DETACH);
+        self.remove_file(HELD_NAMESPACE)
+    }
+
     /// Removes everything. A mount point in it that a killed restore left is unmounted first.
     pub(crate) fn remove(&self) -> Result<()> {
         let mounted = self.0.join(RESTORE_ROOT);
@@ -127,7 +134,15 @@ impl Folder {
                 _ => {}
             }
         }
-        match fs::remove_dir_all(&self.0) {
+        let removed = match fs::remove_dir_all(&self.0) {
+            // A namespace is held there still, which nobody else unmounts.
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
+                self.release_namespace()?;
+                fs::remove_dir_all(&self.0)
+            }
+            other => other,
+        };
+        match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::call("remove", self.0.display(), error))
             }
@@ -135,6 +150,9 @@ impl Folder {
         }
     }
 }
+
+/// Where a network namespace is kept alive that interfaces of the host were moved into.
+pub(crate) const HELD_NAMESPACE: &str = "netns";
 
 /// Where the root file system is bound while CRIU restores.
 pub(crate) const RESTORE_ROOT: &str = "restore-root";

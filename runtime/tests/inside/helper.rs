@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use floe_runtime::config::Capability;
-use floe_runtime::{ContainerId, CreateOptions, Store};
+use floe_runtime::{Blueprint, ContainerId, CreateOptions, Store};
 use rustix::thread::CapabilitySet;
 
 use crate::support::{Bundle, Running, full};
@@ -41,6 +41,7 @@ pub fn run(helper: String) {
             give_up(argument.parse().unwrap());
             run_to_end(&bundle, 0);
         }
+        "create-with-networks" => create_with_networks(&bundle),
         "create-and-stay" => create_and_stay(&bundle),
         _ => panic!("no helper {verb}"),
     }
@@ -73,6 +74,18 @@ fn give_up(capability: Capability) {
     sets.permitted.remove(one);
     sets.inheritable.remove(one);
     rustix::thread::set_capabilities(None, sets).unwrap();
+}
+
+/// Its networks are the second argument.
+fn create_with_networks(bundle: &Path) {
+    let networks = std::env::args().nth(2).unwrap();
+    let mut blueprint = Blueprint::of_bundle(bundle).unwrap();
+    blueprint.config.networks = serde_json::from_str(&networks).unwrap();
+    let store = Store::open(&bundle.join("state")).unwrap();
+    let id = ContainerId::parse(&format!("floe-inside-helper-{}", std::process::id())).unwrap();
+    if let Err(error) = store.create_of(&id, blueprint, CreateOptions::default()) {
+        println!("{}", full(&error));
+    }
 }
 
 /// Stays until it is killed: who looks for its children must not find that it has left them already.

@@ -10,6 +10,7 @@ mod filesystem;
 mod helper;
 mod identity;
 mod joining;
+mod network;
 mod protection;
 mod restoring;
 mod support;
@@ -38,6 +39,7 @@ fn main() {
         filesystem::TESTS,
         identity::TESTS,
         joining::TESTS,
+        network::TESTS,
         protection::TESTS,
         restoring::TESTS,
         terminal::TESTS,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use floe_runtime::config::Process;
-use floe_runtime::{Container, ContainerId, CreateOptions, ExecOptions, Store};
+use floe_runtime::config::{Config, Process};
+use floe_runtime::{Blueprint, Container, ContainerId, CreateOptions, ExecOptions, Store};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -126,6 +126,15 @@ impl Bundle {
     pub fn create_with(&self, options: CreateOptions) -> Result<Running, floe_runtime::Error> {
         self.write();
         let container = self.store().create(&next_id(), self.path(), options)?;
+        Ok(Running::of(container, self.path()))
+    }
+
+    /// Creates it of its `config.json` after `change`.
+    pub fn create_changed(&self, change: impl FnOnce(&mut Config)) -> Result<Running, floe_runtime::Error> {
+        self.write();
+        let mut blueprint = Blueprint::of_bundle(self.path())?;
+        change(&mut blueprint.config);
+        let container = self.store().create_of(&next_id(), blueprint, CreateOptions::default())?;
         Ok(Running::of(container, self.path()))
     }
 

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::network::{self, FieldError, Network, NetworkJson, Route, RouteJson};
 use super::{Config, oci};
 use crate::error::Result;
 
@@ -43,6 +44,8 @@ struct Native {
     domainname: String,
     namespaces: Vec<Namespace>,
     capabilities: Option<process::Capabilities>,
+    networks: Vec<NetworkJson>,
+    routes: Vec<RouteJson>,
     cgroups: cgroups::Cgroup,
     apparmor_profile: String,
     process_label: String,
@@ -264,12 +267,25 @@ impl Native {
         Ok(self.labels.iter().filter_map(|label| label.split_once('=')).collect())
     }
 
+    fn set_networks(&self, config: &mut Config) -> Result<(), FieldError> {
+        for (number, network) in self.networks.iter().enumerate() {
+            let network = Network::try_from(network.clone());
+            config.networks.push(network.map_err(|error| error.below(format!("networks[{number}]")))?);
+        }
+        for (number, route) in self.routes.iter().enumerate() {
+            let route = Route::try_from(route.clone());
+            config.routes.push(route.map_err(|error| error.below(format!("routes[{number}]")))?);
+        }
+        network::check(config)
+    }
+
     /// What OCI has no words for.
     fn set_the_rest(&self, config: &mut Config, known: &keys::Known<'_>) -> Result<()> {
         config.no_pivot = self.no_pivot_root;
         config.no_new_keyring = self.no_new_keyring;
         let _ = (self.rootless, &self.version);
         self.hooks.set_time_limits(config, known)?;
+        self.set_networks(config).map_err(|error| known.bad(error.key, error.problem))?;
         mounts::set_the_rest(&self.mounts, config, known)?;
         if self.parent_death_signal != 0 {
             return Err(known.unsupported("parent_death_signal", "not yet"));

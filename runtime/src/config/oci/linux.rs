@@ -1,10 +1,12 @@
 //! The `linux` part: namespaces, ids, devices, and what is refused.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType};
 
 use super::Source;
+use crate::config::network::{self, InterfaceName, NetDevice};
 use crate::config::{
     Config, Device, DeviceKind, IdMapping, Namespace, NamespaceKind, Propagation, default_devices,
 };
@@ -73,6 +75,18 @@ pub(super) fn devices(linux: &Linux, source: Source<'_>) -> Result<Vec<Device>> 
     Ok(all)
 }
 
+pub(super) fn net_devices(linux: &Linux, source: Source<'_>) -> Result<BTreeMap<InterfaceName, NetDevice>> {
+    let mut all = BTreeMap::new();
+    for (host, device) in linux.net_devices().iter().flatten() {
+        let bad = |key: String, error: network::InvalidInterfaceName| source.bad(key, error.to_string());
+        let key = format!("linux.netDevices.{host}");
+        let renamed = device.name().as_deref().filter(|name| !name.is_empty());
+        let name = renamed.map(str::parse).transpose().map_err(|error| bad(format!("{key}.name"), error))?;
+        all.insert(host.parse().map_err(|error| bad(key, error))?, NetDevice { name });
+    }
+    Ok(all)
+}
+
 pub(super) fn propagation(linux: &Linux, source: Source<'_>) -> Result<Option<Propagation>> {
     Ok(Some(match linux.rootfs_propagation().as_deref() {
         None | Some("") => return Ok(None),
@@ -118,11 +132,6 @@ pub(super) fn refuse_unsupported(linux: &Linux, source: Source<'_>) -> Result<()
         "linux.timeOffsets",
         later,
     )?;
-    source.refuse(
-        &linux.net_devices().as_ref().filter(|list| !list.is_empty()),
-        "linux.netDevices",
-        later,
-    )?;
     source.refuse(&linux.mount_label().as_ref().filter(|label| !label.is_empty()), "linux.mountLabel", later)
 }
 
@@ -150,6 +159,7 @@ pub(super) fn check(config: &Config, source: Source<'_>) -> Result<()> {
     } else if !config.uid_mappings.is_empty() && !has(NamespaceKind::User) {
         return Err(source.bad("linux.uidMappings", "need a user namespace in linux.namespaces"));
     }
+    network::check(config).map_err(|error| source.bad(format!("linux.{}", error.key), error.problem))?;
     for name in config.sysctl.keys() {
         let namespace = match name.as_str() {
             name if name.starts_with("net.") => NamespaceKind::Network,

@@ -120,7 +120,7 @@ fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
         no_new_keyring: false,
         networks: Vec::new(),
         routes: Vec::new(),
-        net_devices: Default::default(),
+        net_devices: linux::net_devices(&linux, source)?,
     };
     linux::refuse_unsupported(&linux, source)?;
     linux::check(&config, source)?;

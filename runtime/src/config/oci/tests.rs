@@ -48,6 +48,9 @@ fn what_cannot_be_done_is_refused_by_its_key() {
         ("/process/cwd", json(r#""relative""#), "process.cwd"),
         ("/process/apparmorProfile", json(r#""x""#), "process.apparmorProfile"),
         ("/hooks", json(r#"{"startContainer": [{"path": "/x"}]}"#), "hooks.startContainer"),
+        ("/linux/netDevices", json(r#"{"eth1": {"name": "a/b"}}"#), "linux.netDevices.eth1.name"),
+        ("/linux/netDevices", json(r#"{"a b": {}}"#), "linux.netDevices.a b"),
+        ("/linux/netDevices", json(r#"{"eth1": {}}"#), "linux.netDevices"),
         ("/root/path", json(r#""/""#), "root.path"),
     ];
     for (pointer, value, key) in cases {
