@@ -84,13 +84,13 @@ pub struct Config {
     #[serde(default)]
     pub no_new_keyring: bool,
     /// Interfaces that are made for the container or given to it while it exists.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<network::Network>,
     /// Routes, added when every interface is there.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
     /// Interfaces of the host that are moved into the container's network namespace, by their names on the host.
-    #[serde(default, rename = "netDevices")]
+    #[serde(default, rename = "netDevices", skip_serializing_if = "BTreeMap::is_empty")]
     pub net_devices: BTreeMap<InterfaceName, NetDevice>,
 }
 

@@ -22,7 +22,8 @@
 //! folder keeps the namespace alive, since the kernel brings only hardware back by itself, and ends all else with the
 //! namespace. What `linux.netDevices` names is brought back when the creation fails, and never afterwards: the
 //! specification leaves that to the owner of the namespace, and to the kernel. What was added to a namespace that the
-//! container only joined (routes, addresses of the loopback interface) is taken out of it.
+//! container only joined (routes, addresses of the loopback interface) is taken out of it; its loopback interface stays
+//! up, for others may use it by then.
 //!
 //! What cannot be taken back as it was: an interface that somebody with rights over the container's network has renamed
 //! *and* given another hardware address, or has moved on, or has replaced by one of the same kind and address, which
