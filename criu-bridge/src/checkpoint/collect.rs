@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use floe_runtime::Container;
-use floe_runtime::config::NamespaceKind;
+use floe_runtime::config::network::NetworkKind;
+use floe_runtime::config::{Config, NamespaceKind};
 
 use super::options::{Options, Tcp};
 use crate::error::{Error, Result};
@@ -51,7 +52,8 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
     let own_cgroups = tasks::namespace(init, "cgroup")? != tasks::namespace(host, "cgroup")?;
     let mounts = outside::mounts_of(&tasks::mounts(init)?, &tasks::mounts(host)?, own_cgroups);
     let connections = tasks::connections(&pids);
-    let blockers = blockers(&pids, &connections, options);
+    let mut blockers = blockers(&pids, &connections, options);
+    blockers.extend(interfaces(container.config()));
     if !blockers.is_empty() {
         return Err(Error::Blocked(blockers));
     }
@@ -101,6 +103,25 @@ fn blockers(pids: &[i32], connections: &[tasks::Connection], options: &Options) 
     found.extend(pids.iter().filter_map(|pid| traced(*pid)));
     found.extend(pids.iter().flat_map(|pid| uring(*pid)));
     found
+}
+
+/// Interfaces that floe gave the container: their other ends, and what the host lends, are not brought back yet. A
+/// container that could not be restored is better left running.
+fn interfaces(config: &Config) -> Vec<Blocker> {
+    let outward =
+        config.networks.iter().enumerate().filter(|(_, network)| network.kind != NetworkKind::Loopback);
+    let given = outward.map(|(number, _)| format!("networks[{number}]"));
+    let lent = config.net_devices.keys().map(|name| format!("linux.netDevices.{name}"));
+    given
+        .chain(lent)
+        .map(|key| Blocker {
+            pid: None,
+            process: String::new(),
+            what: "has an interface that leads out of it, which is not brought back yet:".to_owned(),
+            on: key,
+            hint: "join a network namespace that is made outside (`path` of the namespace)".to_owned(),
+        })
+        .collect()
 }
 
 /// CRIU works through ptrace(2), and a task has one tracer.

@@ -10,6 +10,7 @@ mod filesystem;
 mod helper;
 mod identity;
 mod joining;
+mod native;
 mod network;
 mod protection;
 mod restoring;
@@ -39,6 +40,7 @@ fn main() {
         filesystem::TESTS,
         identity::TESTS,
         joining::TESTS,
+        native::TESTS,
         network::TESTS,
         protection::TESTS,
         restoring::TESTS,

@@ -288,7 +288,7 @@ pub fn full(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn next_id() -> ContainerId {
+pub fn next_id() -> ContainerId {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     ContainerId::parse(&format!("floe-inside-{}-{number}", std::process::id())).unwrap()

@@ -1,0 +1,379 @@
+//! A native configuration: each of its fields, under its JSON name, by what a process in the container sees of it.
+
+use std::fs;
+use std::path::Path;
+
+use floe_runtime::config::native::ProcessArguments;
+use floe_runtime::{Blueprint, CreateOptions, Error};
+use serde_json::{Value, json};
+
+use crate::support::{Bundle, Running, next_id};
+
+pub const TESTS: &[(&str, fn())] = &[
+    ("native_rootfs_is_the_root", rootfs),
+    ("native_readonlyfs_leaves_mounts_writable", readonlyfs),
+    ("native_root_propagation_lets_mounts_through", root_propagation),
+    ("native_no_pivot_root_leaves_no_way_to_the_host", no_pivot_root),
+    ("native_mounts_have_their_flags_and_data", mounts),
+    ("native_mounts_are_copied_up", copy_up),
+    ("native_devices_are_made", devices),
+    ("native_device_rules_are_the_cgroups", device_rules),
+    ("native_hostname_is_set", hostname),
+    ("native_namespaces_are_new_or_joined", namespaces),
+    ("native_capabilities_fill_all_sets_or_each", capabilities),
+    ("native_networks_and_routes_are_seen_inside", networks),
+    ("native_cgroups_limit_it", cgroups),
+    ("native_rlimits_are_set", rlimits),
+    ("native_oom_score_adj_is_set", oom_score),
+    ("native_id_mappings_are_written", mappings),
+    ("native_mask_paths_hide", mask_paths),
+    ("native_readonly_paths_cannot_be_written", readonly_paths),
+    ("native_sysctl_is_set", sysctl),
+    ("native_no_new_privileges_is_set", no_new_privileges),
+    ("native_hooks_run_with_their_time_limit", hooks),
+    ("native_labels_are_annotations", labels),
+    ("native_no_new_keyring_keeps_the_callers", no_new_keyring),
+    ("native_additional_groups_and_umask_are_the_processes", groups),
+];
+
+/// What each test begins with.
+fn base(bundle: &Bundle) -> Value {
+    let out = bundle.out();
+    json!({
+        "rootfs": "rootfs",
+        "namespaces": [{"type": "NEWNS"}, {"type": "NEWUTS"}, {"type": "NEWIPC"}, {"type": "NEWPID"}, {"type": "NEWNET"},
+            {"type": "NEWCGROUP"}],
+        "mounts": [
+            {"source": "proc", "destination": "/proc", "device": "proc", "flags": 14},
+            {"source": "tmpfs", "destination": "/dev", "device": "tmpfs", "flags": 2, "data": "mode=755"},
+            {"source": "sysfs", "destination": "/sys", "device": "sysfs", "flags": 15},
+            {"source": out, "destination": "/out", "device": "bind", "flags": 4096}
+        ],
+        "capabilities": ["CAP_KILL", "CAP_DAC_OVERRIDE", "CAP_MKNOD", "CAP_SYS_ADMIN"]
+    })
+}
+
+fn create(bundle: &Bundle, config: &Value, process: &ProcessArguments) -> Result<Running, Error> {
+    let file = bundle.path().join("container.json");
+    fs::write(&file, config.to_string()).unwrap();
+    let blueprint = Blueprint::native(&file, process)?;
+    let container = bundle.store().create_of(&next_id(), blueprint, CreateOptions::default())?;
+    Ok(Running::of(container, bundle.path()))
+}
+
+fn script(text: &str) -> ProcessArguments {
+    let args = ["sh".to_owned(), "-c".to_owned(), format!("exec >/out/log 2>&1\n{text}")];
+    ProcessArguments { args: args.to_vec(), ..ProcessArguments::default() }
+}
+
+/// Runs a script in a container of the changed configuration to its end, and returns what it printed.
+fn seen(text: &str, change: impl FnOnce(&mut Value)) -> String {
+    seen_in(&Bundle::new(), text, change)
+}
+
+fn seen_in(bundle: &Bundle, text: &str, change: impl FnOnce(&mut Value)) -> String {
+    let mut config = base(bundle);
+    change(&mut config);
+    let running = create(bundle, &config, &script(text)).unwrap();
+    running.container.start().unwrap();
+    running.wait();
+    bundle.log()
+}
+
+fn add(config: &mut Value, list: &str, entry: Value) {
+    config[list].as_array_mut().unwrap().push(entry);
+}
+
+fn rootfs() {
+    let bundle = Bundle::new();
+    fs::write(bundle.rootfs().join("here"), "").unwrap();
+    let elsewhere = bundle.path().join("elsewhere");
+    fs::rename(bundle.rootfs(), &elsewhere).unwrap();
+    let log = seen_in(&bundle, "ls -d /here", |config| config["rootfs"] = json!(elsewhere));
+    assert_eq!(log, "/here\n");
+}
+
+fn readonlyfs() {
+    let look = "touch /new; touch /out/new && echo out; touch /dev/new && echo dev";
+    let log = seen(look, |config| config["readonlyfs"] = json!(true));
+    assert!(log.contains("Read-only file system") && log.ends_with("out\ndev\n"), "{log}");
+}
+
+fn root_propagation() {
+    let of = |flags: i64| {
+        let look =
+            "grep -E '^[0-9]+ [0-9]+ [0-9:]+ [^ ]+ / ' /proc/self/mountinfo | grep -o shared: || echo none";
+        seen(look, |config| config["rootPropagation"] = json!(flags))
+    };
+    // MS_PRIVATE | MS_REC, and MS_SHARED.
+    assert_eq!(of(0x44000), "none\n");
+    assert_eq!(of(1 << 20), "shared:\n");
+}
+
+fn no_pivot_root() {
+    let look = "ls /; cd /; cd ..; pwd; ls -d /out; wc -l < /proc/self/mountinfo";
+    let log = seen(look, |config| config["no_pivot_root"] = json!(true));
+    assert!(log.contains("\nproc\n") && log.contains("\n/\n/out\n"), "{log}");
+    assert!(!log.contains("boot") && !log.contains("usr"), "{log}");
+}
+
+fn mounts() {
+    let bundle = Bundle::new();
+    fs::create_dir(bundle.path().join("data")).unwrap();
+    let look = "grep -E ' /(tmp|data) ' /proc/self/mountinfo; touch /data/x";
+    let log = seen_in(&bundle, look, |config| {
+        // MS_NOSUID | MS_NODEV | MS_NOEXEC, and a bind that is recursive, read-only and slave.
+        let tmp = json!({"source": "tmpfs", "destination": "/tmp", "device": "tmpfs", "flags": 14, "data": "size=64k,mode=700"});
+        add(config, "mounts", tmp);
+        let data = json!({"source": "data", "destination": "/data", "device": "bind", "flags": 0x5001,
+            "propagation_flags": [0x84000]});
+        add(config, "mounts", data);
+    });
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines[0].contains("nosuid,nodev,noexec") && lines[0].contains("size=64k,mode=700"), "{log}");
+    assert!(lines[1].contains(" ro,") || lines[1].contains(" ro "), "{log}");
+    assert!(lines[2].contains("Read-only file system"), "{log}");
+}
+
+fn copy_up() {
+    let bundle = Bundle::new();
+    fs::write(bundle.rootfs().join("etc/kept"), "yes").unwrap();
+    let log = seen_in(
+        &bundle,
+        "cat /etc/kept; grep -c ' /etc ' /proc/self/mountinfo; touch /etc/new",
+        |config| {
+            let etc = json!({"source": "tmpfs", "destination": "/etc", "device": "tmpfs", "flags": 0, "extensions": 1});
+            add(config, "mounts", etc);
+        },
+    );
+    assert_eq!(log, "yes1\n");
+    assert!(!bundle.rootfs().join("etc/new").exists());
+}
+
+fn devices() {
+    let log = seen("stat -c '%F %a %u %g %t,%T' /dev/odd /dev/null", |config| {
+        config["devices"] = json!([{"type": 99, "path": "/dev/odd", "major": 1, "minor": 5, "permissions": "rwm",
+            "file_mode": 416, "uid": 3, "gid": 4}]);
+    });
+    assert_eq!(log, "character special file 640 3 4 1,5\ncharacter special file 666 0 0 1,3\n");
+}
+
+fn device_rules() {
+    let rules = |config: &mut Value| {
+        config["cgroups"] = json!({"allow_all_devices": false, "allowed_devices": [
+            {"type": 99, "major": 1, "minor": 3, "permissions": "rwm"}, {"type": "c", "major": 5, "minor": -1,
+            "permissions": "rwm"}]});
+        config["devices"] =
+            json!([{"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229, "file_mode": 438}]);
+    };
+    // Whether this kernel has such a device or not: it is the cgroup that refuses.
+    let look = "echo x > /dev/null && echo null; cat /dev/fuse";
+    let log = seen(look, rules);
+    let refused = "can't open '/dev/fuse': Operation not permitted";
+    assert!(log.contains("null\n") && log.contains(refused), "{log}");
+    let allowed = seen(look, |config| {
+        rules(config);
+        add(
+            &mut config["cgroups"],
+            "allowed_devices",
+            json!({"type": "c", "major": 10, "minor": 229, "permissions": "r"}),
+        );
+    });
+    assert!(!allowed.contains(refused), "{allowed}");
+}
+
+fn hostname() {
+    assert_eq!(seen("hostname", |config| config["hostname"] = json!("kahn")), "kahn\n");
+}
+
+fn namespaces() {
+    let own = |kind: &str| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
+    let look = "for kind in net uts ipc pid mnt cgroup; do readlink /proc/self/ns/$kind; done";
+    let log = seen(look, |config| {
+        config["namespaces"] = json!([{"type": "NEWNS", "path": ""}, {"type": "NEWPID"}, {"type": "NEWUTS"},
+            {"type": "NEWNET", "path": "/proc/self/ns/net"}]);
+    });
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines[0], own("net"), "joined by its path");
+    assert_ne!(lines[1], own("uts"));
+    assert_eq!(lines[2], own("ipc"), "not named, so shared");
+    assert_ne!(lines[3], own("pid"));
+    assert_ne!(lines[4], own("mnt"));
+    assert_eq!(lines[5], own("cgroup"));
+}
+
+fn capabilities() {
+    let look = "grep ^Cap /proc/self/status";
+    let all = seen(look, |config| config["capabilities"] = json!(["CAP_CHOWN", "CAP_KILL"]));
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert!(all.contains(&format!("{set}:\t0000000000000021\n")), "{set}: {all}");
+    }
+    let each = seen(look, |config| {
+        config["capabilities"] = json!({"Bounding": ["CAP_CHOWN", "CAP_KILL"], "Effective": ["CAP_KILL"],
+            "Inheritable": [], "Permitted": ["CAP_KILL"], "Ambient": null});
+    });
+    assert!(
+        each.contains("CapBnd:\t0000000000000021\n") && each.contains("CapAmb:\t0000000000000000\n"),
+        "{each}"
+    );
+    let none = seen(look, |config| config["capabilities"] = json!([]));
+    assert!(
+        none.contains("CapEff:\t0000000000000000\n") && none.contains("CapBnd:\t0000000000000000\n"),
+        "{none}"
+    );
+}
+
+fn networks() {
+    let look = "ip -o addr show lo; ip route show table all | grep 10.9";
+    let log = seen(look, |config| {
+        config["networks"] = json!([{"type": "loopback", "address": "10.9.0.1/24"}]);
+        config["routes"] =
+            json!([{"destination": "10.9.7.0/24", "source": "10.9.0.1", "interface_name": "lo"}]);
+    });
+    assert!(log.contains("inet 10.9.0.1/24") && log.contains("10.9.7.0/24"), "{log}");
+}
+
+fn cgroups() {
+    let bundle = Bundle::new();
+    let mut config = base(&bundle);
+    let name = format!("floe-native-{}", std::process::id());
+    config["cgroups"] = json!({"name": name, "parent": "floe-native", "memory": 64 << 20, "pids_limit": 3, "cpu_shares": 512});
+    let process =
+        script("cat /proc/self/cgroup; sleep 30 & sleep 30 & sleep 30 & sleep 30 & echo not limited");
+    let running = create(&bundle, &config, &process).unwrap();
+    let paths = running.container.cgroup().directories();
+    assert!(paths.values().all(|path| path.ends_with(Path::new("floe-native").join(&name))), "{paths:?}");
+    let read = |hierarchy: &str, file: &str| {
+        let dir =
+            paths.iter().find(|(name, _)| name.split(',').any(|one| one == hierarchy)).map(|(_, dir)| dir);
+        fs::read_to_string(dir.unwrap_or_else(|| &paths[""]).join(file)).unwrap().trim().to_owned()
+    };
+    match paths.contains_key("memory") {
+        true => assert_eq!(read("memory", "memory.limit_in_bytes"), (64 << 20).to_string()),
+        false => assert_eq!(read("", "memory.max"), (64 << 20).to_string()),
+    }
+    running.container.start().unwrap();
+    running.wait();
+    let log = bundle.log();
+    assert!(log.contains("can't fork") && !log.contains("not limited"), "{log}");
+    // The parent is left, as the container did not make it its own.
+    running.container.delete(true).unwrap();
+    for path in paths.values() {
+        let _ = fs::remove_dir(path.parent().unwrap());
+    }
+}
+
+fn rlimits() {
+    let log = seen("ulimit -Sn; ulimit -Hn", |config| {
+        config["rlimits"] = json!([{"type": 7, "hard": 512, "soft": 256}]);
+    });
+    assert_eq!(log, "256\n512\n");
+}
+
+fn oom_score() {
+    assert_eq!(seen("cat /proc/self/oom_score_adj", |config| config["oom_score_adj"] = json!(321)), "321\n");
+}
+
+fn mappings() {
+    let mut bundle = Bundle::new();
+    bundle.map_ids();
+    let log = seen_in(&bundle, "cat /proc/self/uid_map /proc/self/gid_map; id -u", |config| {
+        add(config, "namespaces", json!({"type": "NEWUSER"}));
+        let ids = json!([{"container_id": 0, "host_id": 100_000, "size": 65_536}]);
+        (config["uid_mappings"], config["gid_mappings"]) = (ids.clone(), ids);
+    });
+    let words: Vec<&str> = log.split_whitespace().collect();
+    assert_eq!(words, ["0", "100000", "65536", "0", "100000", "65536", "0"], "{log}");
+}
+
+fn mask_paths() {
+    let bundle = Bundle::new();
+    fs::write(bundle.rootfs().join("etc/secret"), "secret").unwrap();
+    let look = "cat /etc/secret; ls /home; echo end";
+    let log =
+        seen_in(&bundle, look, |config| config["mask_paths"] = json!(["/etc/secret", "/home", "/nowhere"]));
+    assert_eq!(log, "end\n");
+}
+
+fn readonly_paths() {
+    let log =
+        seen("touch /etc/x; touch /tmp/x && echo tmp", |config| config["readonly_paths"] = json!(["/etc"]));
+    assert!(log.contains("Read-only file system") && log.ends_with("tmp\n"), "{log}");
+}
+
+fn sysctl() {
+    let log = seen("cat /proc/sys/net/ipv4/ip_forward", |config| {
+        config["sysctl"] = json!({"net.ipv4.ip_forward": "1"})
+    });
+    assert_eq!(log, "1\n");
+}
+
+fn no_new_privileges() {
+    let look = "grep NoNewPrivs /proc/self/status";
+    assert_eq!(seen(look, |config| config["no_new_privileges"] = json!(true)), "NoNewPrivs:\t1\n");
+    assert_eq!(seen(look, |_| {}), "NoNewPrivs:\t0\n");
+}
+
+fn hooks() {
+    let bundle = Bundle::new();
+    let out = bundle.out();
+    let hook = |point: &str| {
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("cat > {}/{point}; echo $A >> {0}/{point}",
+        out.display())], "env": ["A=b"], "timeout": 5_000_000_000_i64}])
+    };
+    let all =
+        json!({"prestart": hook("prestart"), "Poststart": hook("poststart"), "poststop": hook("poststop")});
+    let mut config = base(&bundle);
+    config["Hooks"] = all;
+    let running = create(&bundle, &config, &script("true")).unwrap();
+    running.container.start().unwrap();
+    running.wait();
+    running.container.delete(true).unwrap();
+    for point in ["prestart", "poststart", "poststop"] {
+        let text = fs::read_to_string(out.join(point)).unwrap_or_else(|_| panic!("{point} did not run"));
+        assert!(text.contains("\"ociVersion\"") && text.ends_with("b\n"), "{point}: {text}");
+    }
+    // To the nanosecond: a tenth of a second is no whole second.
+    let mut config = base(&bundle);
+    config["Hooks"] =
+        json!({"prestart": [{"path": "/bin/sleep", "args": ["sleep", "20"], "timeout": 100_000_000}]});
+    let begun = std::time::Instant::now();
+    let error = create(&bundle, &config, &script("true")).map(drop).unwrap_err();
+    assert!(error.to_string().contains("prestart"), "{error}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+}
+
+fn labels() {
+    let bundle = Bundle::new();
+    let mut config = base(&bundle);
+    config["labels"] = json!(["color=blue=green", "size=4"]);
+    let running = create(&bundle, &config, &script("true")).unwrap();
+    let state = running.container.oci_state();
+    assert_eq!(state["annotations"], json!({"color": "blue=green", "size": "4"}));
+}
+
+fn no_new_keyring() {
+    let own = |kept: bool| {
+        let bundle = Bundle::new();
+        let mut config = base(&bundle);
+        config["no_new_keyring"] = json!(kept);
+        let running = create(&bundle, &config, &script("cat /proc/keys")).unwrap();
+        let name = format!(" _ses.{}", running.container.id());
+        running.container.start().unwrap();
+        running.wait();
+        bundle.log().contains(&name)
+    };
+    // A kernel without keyrings has no such file.
+    assert_eq!(own(false), Path::new("/proc/keys").exists());
+    assert!(!own(true));
+}
+
+fn groups() {
+    let bundle = Bundle::new();
+    fs::write(bundle.rootfs().join("etc/group"), "root:x:0:\nwheel:x:10:\n").unwrap();
+    let log = seen_in(&bundle, "id -G; umask; ", |config| {
+        config["additional_groups"] = json!(["wheel", "77"]);
+        config["umask"] = json!(0o27);
+    });
+    assert_eq!(log, "0 10 77\n0027\n");
+}
