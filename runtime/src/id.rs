@@ -1,5 +1,6 @@
 //! Names of containers.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -7,12 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Longest name that is accepted, in bytes. libcontainer's limit; a file name ends earlier, at `NAME_MAX` (255), and
-/// the kernel's own error says so.
+/// Longest name that is accepted, in bytes: libcontainer's limit.
 const MAX_LEN: usize = 1024;
 
-/// A container's name: 1 to 1024 of `A-Z a-z 0-9 _ + - .`, and neither `.` nor `..`, so that it is one path component
-/// below the state directory and one below each cgroup hierarchy. This is runc's rule.
+/// Longest name that can be a file's: `NAME_MAX` of `limits.h`.
+const LONGEST_FILE_NAME: usize = 255;
+
+/// How the folders of longer names begin. No name does, so none can be taken for such a folder.
+pub(crate) const HASHED: &str = "@id-";
+
+/// A container's name: 1 to 1024 of `A-Z a-z 0-9 _ + - .`, and neither `.` nor `..`. This is runc's rule, which has no end
+/// but that of file names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ContainerId(String);
@@ -44,17 +50,21 @@ impl ContainerId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What its folder below the state directory and its cgroup are called: the name itself, or the BLAKE3 hash of a name
+    /// that is too long for a file.
+    #[must_use]
+    pub fn folder_name(&self) -> Cow<'_, str> {
+        if self.0.len() <= LONGEST_FILE_NAME {
+            return Cow::Borrowed(&self.0);
+        }
+        Cow::Owned(format!("{HASHED}{}", blake3::hash(self.0.as_bytes()).to_hex()))
+    }
 }
 
 impl fmt::Display for ContainerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl AsRef<std::path::Path> for ContainerId {
-    fn as_ref(&self) -> &std::path::Path {
-        self.0.as_ref()
     }
 }
 
@@ -93,6 +103,16 @@ mod tests {
             let error = ContainerId::parse(bad).unwrap_err();
             assert!(matches!(error, Error::InvalidId { .. }), "{bad:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_file_has_a_folder_all_the_same() {
+        let name = |length: usize| ContainerId::parse(&"x".repeat(length)).unwrap();
+        assert_eq!(name(255).folder_name().len(), 255);
+        let (long, longer) = (name(256), name(1024));
+        assert!(long.folder_name().starts_with(HASHED) && long.folder_name().len() < 255);
+        assert_ne!(long.folder_name(), longer.folder_name());
+        assert!(ContainerId::parse(&long.folder_name()).is_err(), "no container can be called so");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::unistd::Pid;
 
@@ -13,7 +14,7 @@ use crate::config::{Config, oci};
 use crate::container::{Container, Status};
 use crate::error::{Error, Result};
 
-use crate::id::ContainerId;
+use crate::id::{ContainerId, HASHED};
 use crate::keyring;
 use crate::launch::{self, LaunchKind, LaunchPlan};
 use crate::making::{Half, Reservation};
@@ -147,9 +148,12 @@ impl Store {
         for entry in fs::read_dir(&self.root).map_err(Error::at("read", &self.root))? {
             let entry = entry.map_err(Error::at("read", &self.root))?;
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if let (true, Some(Ok(id))) = (is_dir, entry.file_name().to_str().map(ContainerId::parse)) {
-                ids.push(id);
-            }
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|_| is_dir) else { continue };
+            ids.extend(match name.starts_with(HASHED) {
+                true => long_id(&Folder::new(entry.path())),
+                false => ContainerId::parse(name).ok(),
+            });
         }
         ids.sort();
         Ok(ids)
@@ -168,7 +172,8 @@ impl Store {
         if folder.read(RECORD_FILE)?.is_some() {
             let spec = folder.read_json::<serde_json::Value>(CONFIG_FILE, "OCI configuration").ok().flatten();
             let named = spec.as_ref().and_then(|spec| spec["linux"]["cgroupsPath"].as_str());
-            let path = named.filter(|path| !path.is_empty()).unwrap_or(id.as_str());
+            let own = id.folder_name();
+            let path = named.filter(|path| !path.is_empty()).unwrap_or(&own);
             let cgroup = cgroup::open(Path::new(path))?;
             cgroup.kill_all()?;
             cgroup.destroy()?;
@@ -180,7 +185,7 @@ impl Store {
     }
 
     fn folder(&self, id: &ContainerId) -> Folder {
-        Folder::new(self.root.join(id))
+        Folder::new(self.root.join(&*id.folder_name()))
     }
 
     /// Makes a container of the bundle: its process is there and waits for `start`. It is a child of the caller.
@@ -246,7 +251,8 @@ impl Store {
         undo: &mut Undo,
     ) -> Result<Half> {
         let Blueprint { bundle, spec, config, native } = blueprint;
-        let cgroup_path = config.cgroup_path.clone().unwrap_or_else(|| Path::new("/").join(id));
+        let cgroup_path =
+            config.cgroup_path.clone().unwrap_or_else(|| Path::new("/").join(&*id.folder_name()));
         let cgroup = cgroup::open(&cgroup_path)?;
         let folder = self.folder(id);
         let record = Record {
@@ -283,7 +289,9 @@ impl Store {
     /// Gives the container its folder, with everything in it from the first moment: it is filled under another name.
     /// A floe that is killed meanwhile leaves no half-made container, and the other name goes with the next command.
     fn appear(&self, folder: &Folder, spec: &[u8], record: &Record, journal: Option<&Journal>) -> Result<()> {
-        let new = Folder::new(self.root.join(format!("{UNFINISHED}{}-{}", std::process::id(), record.id)));
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let new = Folder::new(self.root.join(format!("{UNFINISHED}{}-{number}", std::process::id())));
         // Of an earlier process with our number.
         new.remove()?;
         new.create()?;
@@ -366,6 +374,12 @@ impl Store {
         }
         folder.remove_file(JOURNAL)
     }
+}
+
+/// The name of a container whose folder is not called so.
+fn long_id(folder: &Folder) -> Option<ContainerId> {
+    let record = folder.read_json::<Record>(RECORD_FILE, "container record").ok().flatten()?;
+    Some(record.id)
 }
 
 /// Records name processes that are killed and mounts that are removed: nobody but root and the caller may write them.

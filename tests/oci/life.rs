@@ -248,3 +248,23 @@ fn descriptors_beyond_the_standard_streams_stay_outside_unless_kept() {
     let done = finish(&mut stage.floe(&["run", "-b", bundle.to_str().unwrap(), &stage.name()]));
     assert_eq!(done.stdout, "0 1 2 3 ", "3 is the folder that ls reads; {} is not there", file.as_raw_fd());
 }
+
+#[test]
+fn a_name_may_be_as_long_as_the_references() {
+    let stage = Stage::new();
+    let bundle = bundle::shell(&stage, "exec sleep 1000");
+    let bundle = bundle.to_str().unwrap();
+    let (name, other) = ("n".repeat(1024), format!("{}o", "n".repeat(1023)));
+    for name in [&name, &other] {
+        stage.ok(&["run", "--detach", "--bundle", bundle, name]);
+        assert_eq!(stage.state(name)["id"], **name);
+    }
+    let listed = stage.ok(&["list", "--quiet"]);
+    assert!(listed.lines().any(|line| line == name) && listed.lines().any(|line| line == other), "{listed}");
+    assert_eq!(stage.ok(&["exec", &name, "echo", "here"]), "here\n");
+    assert!(stage.fails(&["run", "--bundle", bundle, &name]).contains("exists already"));
+    stage.ok(&["delete", "--force", &name]);
+    assert_eq!(stage.status(&other), "running");
+    stage.ok(&["delete", "--force", &other]);
+    assert!(stage.fails(&["run", "--bundle", bundle, &"n".repeat(1025)]).contains("1024"));
+}

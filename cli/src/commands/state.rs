@@ -57,7 +57,7 @@ impl Seen {
             rootfs: container.rootfs().to_owned(),
             created: container.created().to_owned(),
             annotations: container.config().annotations.clone(),
-            owner: owner(&root.join(container.id())).unwrap_or_default(),
+            owner: owner(&root.join(&*container.id().folder_name())).unwrap_or_default(),
         }
     }
 }

@@ -133,7 +133,7 @@ pub fn a_net_device_belongs_to_the_namespace() {
         .push(json!({"type": "network", "path": named.path()}));
     let running = bundle.create().unwrap();
     running.start_until_ready();
-    let folder = bundle.path().join("state").join(running.container.id());
+    let folder = bundle.path().join("state").join(running.container.id().as_str());
     assert!(!folder.join("netns").exists(), "and nothing else keeps that alive");
     drop(running);
     assert!(named.ip("addr show data0").contains("inet 10.8.0.2/24"));

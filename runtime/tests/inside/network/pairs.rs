@@ -104,7 +104,7 @@ pub fn the_loopback_interface_has_further_addresses() {
     let running = bundle.create_changed(set(networks, json!([]))).unwrap();
     running.start_until_ready();
     assert!(running.log().contains("inet 127.0.0.1/8") && running.log().contains("inet6 ::1/128"));
-    assert!(!bundle.path().join("state").join(running.container.id()).join("network.json").exists());
+    assert!(!bundle.path().join("state").join(running.container.id().as_str()).join("network.json").exists());
     drop(running);
     let bundle = Bundle::with_script(SHOW);
     let more = json!([{"type": "loopback", "address": "10.9.9.9/32", "ipv6_address": "fd09::9/128"}]);
@@ -191,7 +191,7 @@ pub fn a_joined_network_is_left_as_it_was() {
 pub fn a_container_without_networks_has_no_notes() {
     let bundle = Bundle::with_script("sleep 20");
     let running = bundle.create().unwrap();
-    let folder = bundle.path().join("state").join(running.container.id());
+    let folder = bundle.path().join("state").join(running.container.id().as_str());
     assert!(folder.join("state.json").exists());
     assert!(!folder.join("network.json").exists() && !folder.join("netns").exists());
 }
