@@ -16,6 +16,7 @@ use crate::id::ContainerId;
 use crate::keyring;
 use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide};
 use crate::network;
+use crate::seccomp;
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
 use crate::store::{CONFIG_FILE, RECORD_FILE};
 
@@ -317,7 +318,7 @@ impl Container {
             preserve_fds: options.preserve_fds,
             keyring: keyring::name_for(self.id(), self.config()),
         };
-        launch::launch(&plan, &mut Joining(&*self.cgroup))
+        launch::launch(&plan, &mut Joining(self))
     }
 
     /// Writes down, before anything is frozen, that this process is in the middle of `verb`.
@@ -373,16 +374,21 @@ impl Drop for JournalGuard {
 }
 
 /// Puts a further process where the others are.
-struct Joining<'a>(&'a dyn Cgroup);
+struct Joining<'a>(&'a Container);
 
 impl ParentSide for Joining<'_> {
     fn entrance(&self) -> Entrance {
-        self.0.entrance()
+        self.0.cgroup.entrance()
     }
 
     fn place(&mut self, pid: Pid) -> Result<()> {
         // Not `add`: when the container is deleted meanwhile, its cgroup must not come back.
-        self.0.join(pid)
+        self.0.cgroup.join(pid)
+    }
+
+    fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()> {
+        let Some(profile) = &self.0.record.config.seccomp else { return Ok(()) };
+        seccomp::tell_agent(profile, pid, self.0.oci_state(), &listener)
     }
 }
 

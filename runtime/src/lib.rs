@@ -29,6 +29,7 @@ pub mod launch;
 mod making;
 mod network;
 mod rootfs;
+mod seccomp;
 mod state;
 mod store;
 mod sys;

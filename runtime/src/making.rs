@@ -1,5 +1,6 @@
 //! Containers that are being made: by a launch of their first process, or by somebody who brings processes to life.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use nix::unistd::Pid;
@@ -12,6 +13,7 @@ use crate::hooks;
 use crate::id::ContainerId;
 use crate::launch::ParentSide;
 use crate::network;
+use crate::seccomp;
 use crate::state::{Folder, JOURNAL, ProcessId, RESTORE_ROOT, Record};
 use crate::store::RECORD_FILE;
 use crate::undo::Undo;
@@ -54,6 +56,12 @@ impl ParentSide for Half {
         let state = crate::container::oci_state(&self.record, Status::Creating, Some(pid));
         hooks::run("prestart", &self.record.config.hooks.prestart, &state)?;
         hooks::run("createRuntime", &self.record.config.hooks.create_runtime, &state)
+    }
+
+    fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()> {
+        let Some(profile) = &self.record.config.seccomp else { return Ok(()) };
+        let state = crate::container::oci_state(&self.record, Status::Creating, Some(pid));
+        seccomp::tell_agent(profile, pid, state, &listener)
     }
 
     fn created(&mut self, pid: Pid) -> Result<()> {

@@ -12,6 +12,8 @@ use nix::libc;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
+use crate::seccomp::Instruction;
+
 /// What [`fork_into`] returns, once on each side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forked {
@@ -258,6 +260,28 @@ pub fn may_execute(path: &CStr) -> Result<(), Errno> {
     // SAFETY: `path` is a C string that outlives the call.
     let result = unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) };
     Errno::result(result).map(drop)
+}
+
+/// Loads a filter of system calls into this process, which has one thread. `seccomp(2)`, `SECCOMP_SET_MODE_FILTER`.
+///
+/// Returns the descriptor of notifications if `flags` has `SECCOMP_FILTER_FLAG_NEW_LISTENER`; it has close-on-exec.
+/// `EINVAL` for a program that is none or a flag that the kernel doesn't know, `EACCES` without `CAP_SYS_ADMIN` and "no
+/// new privileges".
+pub fn load_seccomp(flags: u32, program: &[Instruction]) -> Result<Option<OwnedFd>, Errno> {
+    const NEW_LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+    let mut program: Vec<libc::sock_filter> = program
+        .iter()
+        .map(|Instruction(code, jt, jf, k)| libc::sock_filter { code: *code, jt: *jt, jf: *jf, k: *k })
+        .collect();
+    let len = program.len().try_into().map_err(|_| Errno::EINVAL)?;
+    let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    // SAFETY: `program` describes the vector above, which lives until the end of this function; the kernel copies it
+    // and checks what it copied.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    let result = Errno::result(result)?;
+    // SAFETY: with this flag a successful call returns a new descriptor, which nobody else has.
+    Ok((flags & NEW_LISTENER != 0).then(|| unsafe { OwnedFd::from_raw_fd(result as i32) }))
 }
 
 #[cfg(test)]

@@ -64,7 +64,9 @@ fn a_configuration_that_cannot_be_met_is_refused_with_its_key() {
         ("process.args", |config| config["process"]["args"] = json!([])),
         ("process.cwd", |config| config["process"]["cwd"] = json!("tmp")),
         ("root", |config| drop(config.as_object_mut().unwrap().remove("root"))),
-        ("linux.seccomp", |config| config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW" })),
+        ("linux.seccomp.defaultAction", |config| {
+            config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_NOTIFY" });
+        }),
         ("process.apparmorProfile", |config| config["process"]["apparmorProfile"] = json!("strict")),
         ("process.selinuxLabel", |config| config["process"]["selinuxLabel"] = json!("a:b:c:d")),
         ("linux.namespaces", |config| {

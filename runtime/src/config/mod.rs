@@ -18,6 +18,7 @@ pub mod network;
 pub mod oci;
 mod process;
 mod resources;
+mod seccomp;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,6 +35,9 @@ pub use process::{ConsoleSize, Process, Rlimit, RlimitKind, User};
 pub use resources::{
     BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority,
     Resources, ThrottleDevice, WeightDevice,
+};
+pub use seccomp::{
+    Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompRule,
 };
 
 /// Everything that defines a container.
@@ -92,6 +96,9 @@ pub struct Config {
     /// Interfaces of the host that are moved into the container's network namespace, by their names on the host.
     #[serde(default, rename = "netDevices", skip_serializing_if = "BTreeMap::is_empty")]
     pub net_devices: BTreeMap<InterfaceName, NetDevice>,
+    /// Which system calls its processes may make; `None` is all.
+    #[serde(default)]
+    pub seccomp: Option<Seccomp>,
 }
 
 impl Config {

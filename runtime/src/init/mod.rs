@@ -4,6 +4,7 @@
 //! name the thing ([`crate::launch`] draws the conversation).
 
 mod build;
+mod filter;
 mod identity;
 mod program;
 mod stage1;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::launch::SOCKET_VARIABLE;
 use crate::launch::message::{Bootstrap, FromChild, Peer, ToChild};
 use crate::{rootfs, sys};
+use filter::{FilterOnce, Moment};
 
 /// Most descriptors that are passed beside the standard streams and the preserved ones: socket, fifo, console.
 const MOST_PASSED: u32 = 3;
@@ -114,7 +116,7 @@ fn stage2(
     fifo: Option<OwnedFd>,
     console: Option<OwnedFd>,
 ) -> Result<()> {
-    let Some(ToChild::Config(config)) = peer.receive()? else { return Err(gone()) };
+    let Some(ToChild::Config(config, filter)) = peer.receive()? else { return Err(gone()) };
     sys::reset_signals().map_err(Error::at("reset", "signals"))?;
     nix::unistd::setsid().map_err(Error::at("setsid", ""))?;
     // Modes are as they are given; the program gets its own mask at last.
@@ -129,12 +131,21 @@ fn stage2(
     streams::reopen_null()?;
     peer.send(&FromChild::WantLimits)?;
     let Some(ToChild::LimitsSet) = peer.receive()? else { return Err(gone()) };
-    let program = program::prepare(&config.process, !bootstrap.exec)?;
+    let mut filter = FilterOnce::new(filter, &config.process);
+    let program =
+        program::prepare(&config.process, !bootstrap.exec, || filter.load_if_due(Moment::Privileged, peer))?;
     sys::close_on_exec_from(3 + bootstrap.preserve_fds).map_err(Error::at("close_range", "descriptors"))?;
+    filter.load_if_due(Moment::Heard, peer)?;
     peer.send(&FromChild::Ready)?;
     let Some(ToChild::Execute) = peer.receive()? else { return Err(gone()) };
-    let (Some(fifo), Some(proc)) = (fifo, proc) else { return program.execute() };
-    program::wait_at(fifo, proc).and_then(|_held| program.execute()).inspect_err(complain)
+    filter.agent_is_told();
+    let (Some(fifo), Some(proc)) = (fifo, proc) else {
+        filter.load_if_due(Moment::Last, peer)?;
+        return program.execute();
+    };
+    program::wait_at(fifo, proc)
+        .and_then(|_held| filter.load_if_due(Moment::Last, peer).and_then(|()| program.execute()))
+        .inspect_err(complain)
 }
 
 /// Floe has left with `create`; what happens at `start` can be said to the container's standard error only.

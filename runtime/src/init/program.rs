@@ -30,8 +30,13 @@ pub(super) struct Program {
 }
 
 /// Becomes who the process is to be, goes to its folder and finds its program. With `make_folder` the folder is made
-/// if it is missing, as runc does it for a container's first process.
-pub(super) fn prepare(process: &Process, make_folder: bool) -> Result<Program> {
+/// if it is missing, as runc does it for a container's first process. `privileged` is called when everything is done
+/// that the container's rights may not suffice for, before the process takes on those.
+pub(super) fn prepare(
+    process: &Process,
+    make_folder: bool,
+    privileged: impl FnOnce() -> Result<()>,
+) -> Result<Program> {
     streams::give(process.user.uid)?;
     if make_folder {
         // Best as root; if it cannot be made, going there says why.
@@ -40,6 +45,7 @@ pub(super) fn prepare(process: &Process, make_folder: bool) -> Result<Program> {
     // Before the change of user the folder may be out of root's reach (a network file system), after it out of that
     // user's: either will do.
     let early = nix::unistd::chdir(&process.cwd);
+    privileged()?;
     identity::assume(&process.user, process.capabilities.as_ref())?;
     if early.is_err() {
         nix::unistd::chdir(&process.cwd).map_err(Error::at("chdir to process.cwd", &process.cwd))?;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Entrance;
 use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
+use crate::seccomp::Filter;
 
 /// Longest message to the child: configurations of some thousand mounts are a megabyte.
 const TO_CHILD: u32 = 64 << 20;
@@ -70,8 +71,9 @@ pub(crate) enum ToChild {
     Bootstrap(Bootstrap),
     /// The id maps are written.
     Mapped,
-    /// What the container is to be; it is in its cgroup and has its network.
-    Config(Box<Config>),
+    /// What the container is to be, without its profile of system calls, and that profile compiled; the process is in
+    /// its cgroup and has its network.
+    Config(Box<Config>, Option<Filter>),
     /// The hooks have run: change the root.
     ChangeRoot,
     /// They are set.
@@ -96,6 +98,9 @@ pub(crate) enum FromChild {
     Mounted,
     /// The root is changed; resource limits are to be set now, while it still has its first user.
     WantLimits,
+    /// An agent is to decide about system calls, and hears of them from the descriptor with this number. From now on
+    /// the other side is under the filter.
+    Listener(i32),
     /// All is set up.
     Ready,
     /// What went wrong, in words.

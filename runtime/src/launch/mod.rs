@@ -22,6 +22,8 @@
 //!    │ ◄── WantLimits ───────────────────────────────────────────────────  │
 //!    │ resource limits, OOM score
 //!    │ ── LimitsSet ─────────────────────────────────────────────────────► │ user, capabilities; finds its program
+//!    │ ◄── Listener(descriptor) ─────────────────────────────────────────  │ (if an agent decides about system calls)
+//!    │ ParentSide::listener: the agent gets it
 //!    │ ◄── Ready ────────────────────────────────────────────────────────  │
 //!    │ ParentSide::created: the record
 //!    │ ── Execute ───────────────────────────────────────────────────────► │ opens the exec fifo: waits for `start`
@@ -51,6 +53,7 @@ use nix::unistd::Pid;
 use crate::cgroup::Entrance;
 use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
+use crate::seccomp;
 use message::{Bootstrap, FromChild, Join, Peer, ToChild};
 
 pub(crate) use fifo::waits_for_start;
@@ -125,6 +128,12 @@ pub trait ParentSide {
         Ok(())
     }
 
+    /// The process is under a filter, and an agent hears from `listener` of the system calls about which it is to decide.
+    ///
+    /// # Errors
+    /// Ends the launch.
+    fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()>;
+
     /// The process is ready and waits; it is time to write down that it exists.
     ///
     /// # Errors
@@ -153,6 +162,8 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     let mut guard = Guard { stage1: Some(spawn(plan, theirs)?), child: None };
     let mut peer = Peer::new(ours);
     peer.send(&ToChild::Bootstrap(bootstrap(plan, entrance)))?;
+    // While the other side starts.
+    let filter = plan.config.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let forked = until_forked(&mut peer, plan, &mut guard);
     if joined.is_some_and(fifo::has_ended) {
         // Then its number may be somebody else's, and so may the namespaces; or there was no fork into them any more,
@@ -165,7 +176,7 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     }
     side.placed()?;
     side.network(pid)?;
-    peer.send(&ToChild::Config(Box::new(plan.config.clone())))?;
+    peer.send(&ToChild::Config(Box::new(Config { seccomp: None, ..plan.config.clone() }), filter))?;
     until_ready(&mut peer, plan, side, pid)?;
     side.created(pid)?;
     peer.send(&ToChild::Execute)?;
@@ -214,6 +225,7 @@ fn until_ready(peer: &mut Peer, plan: &LaunchPlan, side: &mut dyn ParentSide, pi
                 outside::set_limits(pid, &plan.config.process)?;
                 peer.send(&ToChild::LimitsSet)?;
             }
+            FromChild::Listener(number) => side.listener(pid, outside::take(pid, number)?)?,
             FromChild::Ready => return Ok(()),
             _ => return Err(out_of_order()),
         }

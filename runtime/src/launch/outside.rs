@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
+use rustix::process::PidfdGetfdFlags;
 
+use super::fifo;
 use crate::config::{Config, IdMapping, Process, Rlimit};
 use crate::error::{Error, Result};
 use crate::sys;
@@ -78,6 +81,15 @@ fn set_limit(pid: Pid, limit: &Rlimit) -> Result<()> {
         },
         _ => Error::call("prlimit", format!("{name} soft {} hard {}", limit.soft, limit.hard), errno),
     })
+}
+
+/// A copy of the descriptor that `pid`, which is not yet waited for, has under a number. `pidfd_getfd(2)`, Linux 5.6.
+///
+/// It isn't sent, since the process is under a filter already: but for `write`, no call is certain to be let through.
+pub(super) fn take(pid: Pid, number: i32) -> Result<OwnedFd> {
+    let failed = || Error::at("pidfd_getfd", format!("descriptor {number} of process {pid}"));
+    let process = fifo::pidfd(pid).map_err(failed())?;
+    rustix::process::pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).map_err(failed())
 }
 
 /// The descriptors from 3 on that are to be kept have to be there, and the caller's: every one of this process's own

@@ -4,6 +4,7 @@
 //! does. That is why it has a `main` of its own. It needs root and a static busybox, and says so.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says where")]
 
+mod agent;
 mod basics;
 mod deaths;
 mod filesystem;
@@ -14,6 +15,7 @@ mod native;
 mod network;
 mod protection;
 mod restoring;
+mod seccomp;
 mod support;
 mod terminal;
 mod users;
@@ -44,6 +46,7 @@ fn main() {
         network::TESTS,
         protection::TESTS,
         restoring::TESTS,
+        seccomp::TESTS,
         terminal::TESTS,
         users::TESTS,
     ];

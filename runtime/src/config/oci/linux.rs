@@ -119,11 +119,6 @@ pub(super) fn cgroup_path(linux: &Linux, source: Source<'_>) -> Result<Option<Pa
 
 pub(super) fn refuse_unsupported(linux: &Linux, source: Source<'_>) -> Result<()> {
     let later = "it is not done yet; remove it to run without";
-    source.refuse(
-        linux.seccomp(),
-        "linux.seccomp",
-        "seccomp filters are not loaded yet; remove it to run without",
-    )?;
     source.refuse(linux.intel_rdt(), "linux.intelRdt", later)?;
     source.refuse(linux.personality(), "linux.personality", later)?;
     source.refuse(linux.memory_policy(), "linux.memoryPolicy", later)?;

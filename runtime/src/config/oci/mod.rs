@@ -7,12 +7,14 @@ mod linux;
 mod mounts;
 mod process;
 mod resources;
+mod seccomp;
 mod template;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::runtime::Spec;
+use serde::de::DeserializeOwned;
 
 use super::{Config, Hook, Hooks};
 use crate::error::{Error, Result};
@@ -46,27 +48,26 @@ impl Source<'_> {
 /// # Errors
 /// [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
 pub fn from_json(text: &[u8], file: &Path, bundle: &Path) -> Result<Config> {
-    let spec: Spec = parse(text, Source { file }, "OCI configuration")?;
+    let spec: Spec = parse(text, file, "OCI configuration", "")?;
     from_spec(&spec, Source { file }, bundle)
 }
 
-/// Reads JSON whose shape is known, so that a value of the wrong kind is named by its key.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(
-    text: &[u8],
-    source: Source<'_>,
-    what: &'static str,
-) -> Result<T> {
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+/// Reads JSON. A value that is not what its key asks for is told by that key, with `prefix` before it.
+fn parse<T: DeserializeOwned>(text: &[u8], file: &Path, what: &'static str, prefix: &str) -> Result<T> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let broken = |source| Error::Json { path: file.to_owned(), what, source };
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let key = error.path().to_string();
-        match error.into_inner() {
-            wrong if wrong.is_data() && key != "." => source.bad(key, wrong.to_string()),
-            broken => Error::Json { path: source.file.to_owned(), what, source: broken },
+        let source = error.into_inner();
+        match source.classify() {
+            serde_json::error::Category::Data if key != "." => {
+                Source { file }.bad(format!("{prefix}{key}"), format!("is not understood: {source}"))
+            }
+            _ => broken(source),
         }
     })?;
-    // Nothing may follow.
-    reader.end().map_err(|broken| Error::Json { path: source.file.to_owned(), what, source: broken })?;
-    Ok(read)
+    json.end().map_err(broken)?;
+    Ok(value)
 }
 
 fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
@@ -121,6 +122,7 @@ fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
         networks: Vec::new(),
         routes: Vec::new(),
         net_devices: linux::net_devices(&linux, source)?,
+        seccomp: linux.seccomp().as_ref().map(|one| seccomp::convert(one, source)).transpose()?,
     };
     linux::refuse_unsupported(&linux, source)?;
     linux::check(&config, source)?;

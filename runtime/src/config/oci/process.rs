@@ -13,11 +13,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
 pub fn from_json(text: &[u8], file: &Path) -> Result<Process> {
-    let process: Oci = serde_json::from_slice(text).map_err(|source| Error::Json {
-        path: file.to_owned(),
-        what: "OCI process",
-        source,
-    })?;
+    let process: Oci = super::parse(text, file, "OCI process", "process.")?;
     convert(&process, Source { file })
 }
 

@@ -39,7 +39,6 @@ fn a_bundle_becomes_a_configuration() {
 fn what_cannot_be_done_is_refused_by_its_key() {
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let cases: Vec<(&str, serde_json::Value, &str)> = vec![
-        ("/linux/seccomp", json(r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#), "linux.seccomp"),
         ("/linux/namespaces", json(r#"[{"type": "pid"}, {"type": "pid"}]"#), "linux.namespaces[1]"),
         ("/linux/sysctl", json(r#"{"net.ipv4.ip_forward": "1"}"#), "linux.sysctl"),
         ("/mounts/0/destination", json(r#""proc""#), "mounts[0].destination"),

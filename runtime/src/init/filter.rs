@@ -1,0 +1,74 @@
+//! When the filter of system calls is loaded: as late as can be, since what the process does from then on has to be in
+//! the container's profile.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use crate::config::Process;
+use crate::error::Result;
+use crate::launch::message::{FromChild, Peer};
+use crate::seccomp::Filter;
+
+/// The moments at which a filter may be loaded, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Before the process gives up its capabilities. Without "no new privileges" loading needs `CAP_SYS_ADMIN`
+    /// (`seccomp(2)`).
+    Privileged,
+    /// Before floe is told that all is ready. Later on nobody might be there who hands the agent its descriptor.
+    Heard,
+    /// Before `execve(2)`.
+    Last,
+}
+
+/// A filter that is loaded once.
+#[derive(Debug)]
+pub(super) struct FilterOnce {
+    filter: Option<Filter>,
+    due: Moment,
+    /// What the agent hears from, until it has it: a container's process that keeps it would not see that its agent is
+    /// gone.
+    listener: Option<OwnedFd>,
+}
+
+impl FilterOnce {
+    pub(super) fn new(filter: Option<Filter>, process: &Process) -> Self {
+        let notifies = filter.as_ref().is_some_and(Filter::notifies);
+        Self { filter, due: due(process.no_new_privileges, notifies), listener: None }
+    }
+
+    /// Loads the filter if this is its moment, and tells floe of the listener.
+    pub(super) fn load_if_due(&mut self, now: Moment, peer: &mut Peer) -> Result<()> {
+        let Some(filter) = self.filter.take_if(|_| self.due == now) else { return Ok(()) };
+        self.listener = filter.load()?;
+        match &self.listener {
+            Some(listener) => peer.send(&FromChild::Listener(listener.as_raw_fd())),
+            None => Ok(()),
+        }
+    }
+
+    /// Floe has handed the listener on.
+    pub(super) fn agent_is_told(&mut self) {
+        self.listener = None;
+    }
+}
+
+fn due(no_new_privileges: bool, notifies: bool) -> Moment {
+    match (no_new_privileges, notifies) {
+        (false, _) => Moment::Privileged,
+        (true, true) => Moment::Heard,
+        (true, false) => Moment::Last,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_loaded_as_late_as_can_be() {
+        assert_eq!(due(false, false), Moment::Privileged);
+        assert_eq!(due(false, true), Moment::Privileged);
+        assert_eq!(due(true, true), Moment::Heard);
+        assert_eq!(due(true, false), Moment::Last);
+    }
+}
