@@ -311,8 +311,10 @@ impl Container {
         self.require("exec in", &[Status::Running, Status::Created])?;
         self.undisturbed("exec in")?;
         let init = self.init_pid().ok_or_else(|| self.not_found())?;
+        let mut process = options.process;
+        process.inherit(&self.record.config.process);
         let plan = LaunchPlan {
-            config: Config { process: options.process, ..self.record.config.clone() },
+            config: Config { process, ..self.record.config.clone() },
             kind: LaunchKind::Exec { init },
             console: options.console,
             preserve_fds: options.preserve_fds,

@@ -25,6 +25,7 @@ mod hooks;
 mod id;
 mod init;
 pub mod keyring;
+mod labels;
 pub mod launch;
 mod making;
 mod network;

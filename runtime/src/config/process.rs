@@ -30,6 +30,47 @@ pub struct Process {
     pub console_size: Option<ConsoleSize>,
     /// `/proc/PID/oom_score_adj`, −1000 to 1000; `None` leaves it as inherited.
     pub oom_score_adj: Option<i32>,
+    /// The AppArmor profile that it gets when its program is executed; `unconfined` is none.
+    #[serde(default)]
+    pub apparmor_profile: Option<String>,
+    /// The SELinux label that it gets when its program is executed.
+    #[serde(default)]
+    pub selinux_label: Option<String>,
+}
+
+impl Process {
+    /// Takes from `first`, the container's first process, what this one says nothing of. A process that joins a container
+    /// is no less confined than the container.
+    pub(crate) fn inherit(&mut self, first: &Self) {
+        fn or<T: Clone>(own: &mut Option<T>, theirs: &Option<T>) {
+            if own.is_none() {
+                own.clone_from(theirs);
+            }
+        }
+        or(&mut self.apparmor_profile, &first.apparmor_profile);
+        or(&mut self.selinux_label, &first.selinux_label);
+    }
+}
+
+#[cfg(test)]
+impl Process {
+    /// One to start from.
+    pub(crate) fn sample() -> Self {
+        Self {
+            args: vec!["sh".to_owned()],
+            env: Vec::new(),
+            cwd: "/".into(),
+            user: User::default(),
+            capabilities: None,
+            rlimits: Vec::new(),
+            no_new_privileges: false,
+            terminal: false,
+            console_size: None,
+            oom_score_adj: None,
+            apparmor_profile: None,
+            selinux_label: None,
+        }
+    }
 }
 
 /// Whose rights a process has; all ids are inside the container.

@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use crate::error::{Error, Result};
 use crate::launch::SOCKET_VARIABLE;
 use crate::launch::message::{Bootstrap, FromChild, Peer, ToChild};
-use crate::{rootfs, sys};
+use crate::{labels, rootfs, sys};
 use filter::{FilterOnce, Moment};
 
 /// Most descriptors that are passed beside the standard streams and the preserved ones: socket, fifo, console.
@@ -85,10 +85,12 @@ fn stages(peer: &mut Peer, others: Vec<OwnedFd>) -> Result<()> {
     let mut others = others.into_iter();
     let mut next = |wanted: bool| if wanted { others.next() } else { None };
     let (fifo, console) = (next(bootstrap.fifo), next(bootstrap.console));
+    // Before anything of a container's could be in its place.
+    let proc = rootfs::hold_proc()?;
     if !stage1::enter(peer, &bootstrap)? {
         return Ok(());
     }
-    stage2(peer, &bootstrap, fifo, console)
+    stage2(peer, &bootstrap, proc, fifo, console)
 }
 
 /// The name (`/proc/PID/comm`) of a process that runs floe's code still; `execve(2)` gives it the program's.
@@ -113,6 +115,7 @@ fn gone() -> Error {
 fn stage2(
     peer: &mut Peer,
     bootstrap: &Bootstrap,
+    proc: OwnedFd,
     fifo: Option<OwnedFd>,
     console: Option<OwnedFd>,
 ) -> Result<()> {
@@ -121,25 +124,28 @@ fn stage2(
     nix::unistd::setsid().map_err(Error::at("setsid", ""))?;
     // Modes are as they are given; the program gets its own mask at last.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    let proc = if bootstrap.exec { None } else { Some(rootfs::hold_proc()?) };
     let keyring = bootstrap.keyring.as_deref();
-    match &proc {
-        Some(proc) => build::container(peer, &config, proc, console.as_ref(), keyring)?,
-        None => build::joining(&config, console.as_ref(), keyring)?,
+    match bootstrap.exec {
+        false => build::container(peer, &config, &proc, console.as_ref(), keyring)?,
+        true => build::joining(&config, console.as_ref(), keyring)?,
     }
     drop(console);
     streams::reopen_null()?;
     peer.send(&FromChild::WantLimits)?;
     let Some(ToChild::LimitsSet) = peer.receive()? else { return Err(gone()) };
     let mut filter = FilterOnce::new(filter, &config.process);
-    let program =
-        program::prepare(&config.process, !bootstrap.exec, || filter.load_if_due(Moment::Privileged, peer))?;
+    let program = program::prepare(&config.process, !bootstrap.exec, || {
+        labels::set(&proc, &config.process)?;
+        filter.load_if_due(Moment::Privileged, peer)
+    })?;
     sys::close_on_exec_from(3 + bootstrap.preserve_fds).map_err(Error::at("close_range", "descriptors"))?;
     filter.load_if_due(Moment::Heard, peer)?;
     peer.send(&FromChild::Ready)?;
     let Some(ToChild::Execute) = peer.receive()? else { return Err(gone()) };
     filter.agent_is_told();
-    let (Some(fifo), Some(proc)) = (fifo, proc) else {
+    let Some(fifo) = fifo else {
+        // Its path could lead through this directory of the host.
+        drop(proc);
         filter.load_if_due(Moment::Last, peer)?;
         return program.execute();
     };

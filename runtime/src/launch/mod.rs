@@ -53,7 +53,7 @@ use nix::unistd::Pid;
 use crate::cgroup::Entrance;
 use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
-use crate::seccomp;
+use crate::{labels, seccomp};
 use message::{Bootstrap, FromChild, Join, Peer, ToChild};
 
 pub(crate) use fifo::waits_for_start;
@@ -151,6 +151,7 @@ pub trait ParentSide {
 /// process is gone then, and reaped.
 pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     outside::check_preserved(plan.preserve_fds)?;
+    labels::check(&plan.config.process)?;
     let joined = match plan.kind {
         LaunchKind::Exec { init } => {
             Some(fifo::pidfd(init).map_err(Error::at("pidfd_open", init.to_string()))?)

@@ -11,6 +11,7 @@ mod filesystem;
 mod helper;
 mod identity;
 mod joining;
+mod labels;
 mod native;
 mod network;
 mod protection;
@@ -44,6 +45,7 @@ fn main() {
         joining::TESTS,
         native::TESTS,
         network::TESTS,
+        labels::TESTS,
         protection::TESTS,
         restoring::TESTS,
         seccomp::TESTS,

@@ -25,17 +25,6 @@ pub(super) fn convert(process: &Oci, source: Source<'_>) -> Result<Process> {
     if !process.cwd().is_absolute() {
         return Err(source.bad("process.cwd", "must be absolute"));
     }
-    let named = |text: &Option<String>| text.as_ref().filter(|text| !text.is_empty()).cloned();
-    source.refuse(
-        &named(process.apparmor_profile()).filter(|name| name != "unconfined"),
-        "process.apparmorProfile",
-        "AppArmor profiles are not set yet; remove it to run without",
-    )?;
-    source.refuse(
-        &named(process.selinux_label()),
-        "process.selinuxLabel",
-        "SELinux labels are not set yet; remove it to run without",
-    )?;
     source.refuse(process.io_priority(), "process.ioPriority", "it is not set yet")?;
     source.refuse(process.scheduler(), "process.scheduler", "it is not set yet")?;
     source.refuse(process.exec_cpu_affinity(), "process.execCPUAffinity", "it is not set yet")?;
@@ -74,7 +63,18 @@ pub(super) fn convert(process: &Oci, source: Source<'_>) -> Result<Process> {
             width: u16::try_from(size.width()).unwrap_or(u16::MAX),
         }),
         oom_score_adj: process.oom_score_adj(),
+        apparmor_profile: label(process.apparmor_profile(), "process.apparmorProfile", source)?,
+        selinux_label: label(process.selinux_label(), "process.selinuxLabel", source)?,
     })
+}
+
+/// The kernel takes a label up to a zero byte or the end of a line.
+fn label(label: &Option<String>, key: &str, source: Source<'_>) -> Result<Option<String>> {
+    match label.as_deref() {
+        None | Some("") => Ok(None),
+        Some(text) if text.contains(char::is_control) => Err(source.bad(key, "holds a control character")),
+        Some(text) => Ok(Some(text.to_owned())),
+    }
 }
 
 fn set(names: &Option<OciSet>, which: &str, source: Source<'_>) -> Result<CapabilitySet> {

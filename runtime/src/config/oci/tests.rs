@@ -45,7 +45,7 @@ fn what_cannot_be_done_is_refused_by_its_key() {
         ("/mounts/0/destination", json(r#""/a/../b""#), "mounts[0].destination"),
         ("/process/args", json("[]"), "process.args"),
         ("/process/cwd", json(r#""relative""#), "process.cwd"),
-        ("/process/apparmorProfile", json(r#""x""#), "process.apparmorProfile"),
+        ("/process/apparmorProfile", json(r#""a\nb""#), "process.apparmorProfile"),
         ("/hooks", json(r#"{"startContainer": [{"path": "/x"}]}"#), "hooks.startContainer"),
         ("/linux/netDevices", json(r#"{"eth1": {"name": "a/b"}}"#), "linux.netDevices.eth1.name"),
         ("/linux/netDevices", json(r#"{"a b": {}}"#), "linux.netDevices.a b"),
