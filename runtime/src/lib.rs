@@ -30,6 +30,7 @@ pub mod launch;
 mod making;
 mod network;
 mod rootfs;
+mod scheduling;
 mod seccomp;
 mod state;
 mod store;

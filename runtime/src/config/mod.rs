@@ -18,6 +18,7 @@ pub mod network;
 pub mod oci;
 mod process;
 mod resources;
+mod scheduling;
 mod seccomp;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,9 @@ pub use process::{ConsoleSize, Process, Rlimit, RlimitKind, User};
 pub use resources::{
     BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority,
     Resources, ThrottleDevice, WeightDevice,
+};
+pub use scheduling::{
+    CpuAffinity, IoClass, IoPriority, NotNumbers, NumberSet, Scheduler, SchedulerFlag, SchedulerPolicy,
 };
 pub use seccomp::{
     Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOperator, SeccompRule,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nix::sys::resource::Resource;
 use serde::{Deserialize, Serialize};
 
-use super::Capabilities;
+use super::{Capabilities, CpuAffinity, IoPriority, Scheduler};
 
 /// What is executed, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,15 @@ pub struct Process {
     /// The SELinux label that it gets when its program is executed.
     #[serde(default)]
     pub selinux_label: Option<String>,
+    /// How it is scheduled; `None` as whoever calls floe.
+    #[serde(default)]
+    pub scheduler: Option<Scheduler>,
+    /// How early its input and output come; `None` as those of whoever calls floe.
+    #[serde(default)]
+    pub io_priority: Option<IoPriority>,
+    /// The processors that it runs on, if it joins a container.
+    #[serde(default)]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
 }
 
 impl Process {
@@ -49,6 +58,9 @@ impl Process {
         }
         or(&mut self.apparmor_profile, &first.apparmor_profile);
         or(&mut self.selinux_label, &first.selinux_label);
+        or(&mut self.scheduler, &first.scheduler);
+        or(&mut self.io_priority, &first.io_priority);
+        or(&mut self.exec_cpu_affinity, &first.exec_cpu_affinity);
     }
 }
 
@@ -69,6 +81,9 @@ impl Process {
             oom_score_adj: None,
             apparmor_profile: None,
             selinux_label: None,
+            scheduler: None,
+            io_priority: None,
+            exec_cpu_affinity: None,
         }
     }
 }

@@ -20,7 +20,7 @@
 //!    │ ParentSide::mounted: hooks
 //!    │ ── ChangeRoot ────────────────────────────────────────────────────► │ root, names, protected paths
 //!    │ ◄── WantLimits ───────────────────────────────────────────────────  │
-//!    │ resource limits, OOM score
+//!    │ resource limits, OOM score, scheduling
 //!    │ ── LimitsSet ─────────────────────────────────────────────────────► │ user, capabilities; finds its program
 //!    │ ◄── Listener(descriptor) ─────────────────────────────────────────  │ (if an agent decides about system calls)
 //!    │ ParentSide::listener: the agent gets it
@@ -53,7 +53,7 @@ use nix::unistd::Pid;
 use crate::cgroup::Entrance;
 use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
-use crate::{labels, seccomp};
+use crate::{labels, scheduling, seccomp};
 use message::{Bootstrap, FromChild, Join, Peer, ToChild};
 
 pub(crate) use fifo::waits_for_start;
@@ -161,12 +161,16 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     let entrance = side.entrance();
     let (ours, theirs) = UnixStream::pair().map_err(Error::at("socketpair", ""))?;
     let mut guard = Guard { stage1: Some(spawn(plan, theirs)?), child: None };
+    if joined.is_some() {
+        // It does nothing before it has heard what it is to be, and hands them on to the process that it makes.
+        scheduling::set_initial_affinity(Pid::from_raw(guard.stage1_pid()), &plan.config.process)?;
+    }
     let mut peer = Peer::new(ours);
     peer.send(&ToChild::Bootstrap(bootstrap(plan, entrance)))?;
     // While the other side starts.
     let filter = plan.config.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let forked = until_forked(&mut peer, plan, &mut guard);
-    if joined.is_some_and(fifo::has_ended) {
+    if joined.as_ref().is_some_and(fifo::has_ended) {
         // Then its number may be somebody else's, and so may the namespaces; or there was no fork into them any more,
         // which the kernel calls a lack of memory (pid_namespaces(7)).
         return Err(Error::start("the container's first process has ended"));
@@ -224,6 +228,11 @@ fn until_ready(peer: &mut Peer, plan: &LaunchPlan, side: &mut dyn ParentSide, pi
             FromChild::WantLimits => {
                 outside::set_oom_score(pid, &plan.config.process)?;
                 outside::set_limits(pid, &plan.config.process)?;
+                scheduling::set(pid, &plan.config.process)?;
+                if matches!(plan.kind, LaunchKind::Exec { .. }) {
+                    // It has gone into its cgroup meanwhile, which on kernels before 6.2 takes back what was set earlier.
+                    scheduling::set_final_affinity(pid, &plan.config.process)?;
+                }
                 peer.send(&ToChild::LimitsSet)?;
             }
             FromChild::Listener(number) => side.listener(pid, outside::take(pid, number)?)?,

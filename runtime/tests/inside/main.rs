@@ -16,6 +16,7 @@ mod native;
 mod network;
 mod protection;
 mod restoring;
+mod scheduling;
 mod seccomp;
 mod support;
 mod terminal;
@@ -48,6 +49,7 @@ fn main() {
         labels::TESTS,
         protection::TESTS,
         restoring::TESTS,
+        scheduling::TESTS,
         seccomp::TESTS,
         terminal::TESTS,
         users::TESTS,

@@ -7,6 +7,7 @@ mod linux;
 mod mounts;
 mod process;
 mod resources;
+mod scheduling;
 mod seccomp;
 mod template;
 
@@ -54,8 +55,9 @@ pub fn from_json(text: &[u8], file: &Path, bundle: &Path) -> Result<Config> {
 
 /// Reads JSON. A value that is not what its key asks for is told by that key, with `prefix` before it.
 fn parse<T: DeserializeOwned>(text: &[u8], file: &Path, what: &'static str, prefix: &str) -> Result<T> {
-    let mut json = serde_json::Deserializer::from_slice(text);
     let broken = |source| Error::Json { path: file.to_owned(), what, source };
+    let text = scheduling::as_oci_spec_spells(text).map_err(broken)?;
+    let mut json = serde_json::Deserializer::from_slice(&text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let key = error.path().to_string();
         let source = error.into_inner();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{Capabilities as OciSet, PosixRlimitType, Process as Oci};
 
-use super::Source;
+use super::{Source, scheduling};
 use crate::config::{Capabilities, CapabilitySet, ConsoleSize, Process, Rlimit, RlimitKind, User};
 use crate::error::{Error, Result};
 
@@ -25,9 +25,6 @@ pub(super) fn convert(process: &Oci, source: Source<'_>) -> Result<Process> {
     if !process.cwd().is_absolute() {
         return Err(source.bad("process.cwd", "must be absolute"));
     }
-    source.refuse(process.io_priority(), "process.ioPriority", "it is not set yet")?;
-    source.refuse(process.scheduler(), "process.scheduler", "it is not set yet")?;
-    source.refuse(process.exec_cpu_affinity(), "process.execCPUAffinity", "it is not set yet")?;
     let user = process.user();
     let rlimits = process.rlimits().iter().flatten();
     Ok(Process {
@@ -65,6 +62,9 @@ pub(super) fn convert(process: &Oci, source: Source<'_>) -> Result<Process> {
         oom_score_adj: process.oom_score_adj(),
         apparmor_profile: label(process.apparmor_profile(), "process.apparmorProfile", source)?,
         selinux_label: label(process.selinux_label(), "process.selinuxLabel", source)?,
+        scheduler: scheduling::scheduler(process, source)?,
+        io_priority: scheduling::io_priority(process, source)?,
+        exec_cpu_affinity: scheduling::cpu_affinity(process, source)?,
     })
 }
 
