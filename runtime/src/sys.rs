@@ -262,6 +262,33 @@ pub fn may_execute(path: &CStr) -> Result<(), Errno> {
     Errno::result(result).map(drop)
 }
 
+/// Sets from which nodes this thread, and what it makes, gets its memory. `set_mempolicy(2)`; `nodes` is a mask.
+///
+/// `EINVAL` for a mode or flag that the kernel doesn't know, or when none of the nodes is allowed here; `ENOSYS` without
+/// CONFIG_NUMA.
+pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<(), Errno> {
+    // The kernel takes one bit less than it is told.
+    let (mask, bits) = match nodes {
+        [] => (std::ptr::null(), 0),
+        nodes => (nodes.as_ptr(), size_of_val(nodes) * 8 + 1),
+    };
+    // SAFETY: `mask` is null with no bits, or points to the slice, of which at most all bits are read during the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
+}
+
+/// Sets which system this process, and what it makes, takes the kernel for. `personality(2)`.
+pub fn set_personality(personality: u32) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::personality(personality.into()) }).map(drop)
+}
+
+/// Sets the signal that this process gets when its parent dies. `prctl(2)`, `PR_SET_PDEATHSIG`; a change of user clears
+/// it. `EINVAL` for a number that is no signal.
+pub fn set_parent_death_signal(signal: i32) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }).map(drop)
+}
+
 /// Loads a filter of system calls into this process, which has one thread. `seccomp(2)`, `SECCOMP_SET_MODE_FILTER`.
 ///
 /// Returns the descriptor of notifications if `flags` has `SECCOMP_FILTER_FLAG_NEW_LISTENER`; it has close-on-exec.

@@ -11,11 +11,13 @@
 mod capability;
 mod device;
 mod hooks;
+mod memory_policy;
 mod mount;
 mod namespace;
 pub mod native;
 pub mod network;
 pub mod oci;
+mod personality;
 mod process;
 mod resources;
 mod scheduling;
@@ -29,9 +31,11 @@ use serde::{Deserialize, Serialize};
 pub use capability::{Capabilities, Capability, CapabilitySet};
 pub use device::{Device, DeviceKind, default_devices};
 pub use hooks::{Hook, Hooks};
+pub use memory_policy::{MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode};
 pub use mount::{Mount, MountFlags, MountKind, Propagation};
 pub use namespace::{IdMapping, Namespace, NamespaceKind};
 use network::{InterfaceName, NetDevice, Route};
+pub use personality::Personality;
 pub use process::{ConsoleSize, Process, Rlimit, RlimitKind, User};
 pub use resources::{
     BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority,
@@ -103,6 +107,16 @@ pub struct Config {
     /// Which system calls its processes may make; `None` is all.
     #[serde(default)]
     pub seccomp: Option<Seccomp>,
+    /// Which system its processes take the kernel for; `None` leaves the inherited one.
+    #[serde(default)]
+    pub personality: Option<Personality>,
+    /// From which nodes its memory comes; `None` leaves the inherited policy.
+    #[serde(default)]
+    pub memory_policy: Option<MemoryPolicy>,
+    /// The signal that the first process gets when its parent dies (`PR_SET_PDEATHSIG`, `prctl(2)`): that is floe. After a
+    /// `create` it comes as soon as floe has left. `None` is no signal.
+    #[serde(default)]
+    pub parent_death_signal: Option<i32>,
 }
 
 impl Config {

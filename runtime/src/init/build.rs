@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::gone;
-use crate::config::{Config, NamespaceKind};
+use crate::config::{Config, NamespaceKind, NumberSet};
 use crate::error::{Error, Result};
 use crate::launch::message::{FromChild, Peer, ToChild};
 use crate::{console, keyring, rootfs, sys};
@@ -17,6 +17,7 @@ pub(super) fn container(
     keyring: Option<&str>,
 ) -> Result<()> {
     let has_mounts = config.namespace(NamespaceKind::Mount).is_some();
+    inherited(config)?;
     cgroup_namespace(config)?;
     loopback(config)?;
     new_keyring(config, keyring)?;
@@ -48,10 +49,27 @@ pub(super) fn joining(
     console_socket: Option<&OwnedFd>,
     keyring: Option<&str>,
 ) -> Result<()> {
+    inherited(config)?;
     if let Some(socket) = console_socket {
         console::open(socket, &config.process, false)?;
     }
     new_keyring(config, keyring)
+}
+
+/// What every process of the container hands on to those that it makes, and only it itself can set.
+fn inherited(config: &Config) -> Result<()> {
+    if let Some(policy) = &config.memory_policy {
+        let nodes = policy.nodes.as_ref().map_or(&[] as &[u64], NumberSet::mask);
+        let flags = policy.flags.iter().fold(0, |all, flag| all | *flag as i32);
+        sys::set_memory_policy(policy.mode as i32 | flags, nodes).map_err(|errno| {
+            let shown = policy.nodes.as_ref().map(|nodes| format!(", nodes {nodes}")).unwrap_or_default();
+            Error::call("set_mempolicy", format!("linux.memoryPolicy {:?}{shown}", policy.mode), errno)
+        })?;
+    }
+    if let Some(personality) = config.personality {
+        sys::set_personality(personality as u32).map_err(Error::at("personality", "linux.personality"))?;
+    }
+    Ok(())
 }
 
 /// Only now, since its root is the cgroup that the process is in at this moment.

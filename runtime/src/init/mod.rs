@@ -138,6 +138,11 @@ fn stage2(
         labels::set(&proc, &config.process)?;
         filter.load_if_due(Moment::Privileged, peer)
     })?;
+    if let Some(signal) = config.parent_death_signal.filter(|_| !bootstrap.exec) {
+        // After the change of user, which clears it. A floe that is gone already ends the conversation below.
+        sys::set_parent_death_signal(signal)
+            .map_err(Error::at("prctl", format!("PR_SET_PDEATHSIG {signal} (parent_death_signal)")))?;
+    }
     sys::close_on_exec_from(3 + bootstrap.preserve_fds).map_err(Error::at("close_range", "descriptors"))?;
     filter.load_if_due(Moment::Heard, peer)?;
     peer.send(&FromChild::Ready)?;

@@ -1,11 +1,15 @@
 //! Processes that call the runtime from other circumstances than the tests' own: with descriptors to hand on, with
 //! fewer privileges, or to be killed.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use floe_runtime::cgroup::Entrance;
 use floe_runtime::config::Capability;
+use floe_runtime::launch::{LaunchKind, LaunchPlan, ParentSide, launch, make_exec_fifo};
 use floe_runtime::{Blueprint, ContainerId, CreateOptions, Store};
+use nix::unistd::Pid;
 use rustix::thread::CapabilitySet;
 
 use crate::support::{Bundle, Running, full};
@@ -43,6 +47,7 @@ pub fn run(helper: String) {
         }
         "create-with-networks" => create_with_networks(&bundle),
         "create-and-stay" => create_and_stay(&bundle),
+        "launch-and-stay" => launch_and_stay(&bundle, argument.parse().unwrap()),
         _ => panic!("no helper {verb}"),
     }
 }
@@ -94,6 +99,37 @@ fn create_and_stay(bundle: &Path) {
     let id = ContainerId::parse(&format!("floe-inside-helper-{}", std::process::id())).unwrap();
     match store.create(&id, bundle, CreateOptions::default()) {
         Ok(_) => println!("{id}"),
+        Err(error) => println!("{}", full(&error)),
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Launches a container's first process with this `parent_death_signal` (0 is none), which no OCI bundle can ask for, and
+/// tells its pid.
+fn launch_and_stay(bundle: &Path, signal: i32) {
+    struct Nobody;
+    impl ParentSide for Nobody {
+        fn entrance(&self) -> Entrance {
+            Entrance::default()
+        }
+        fn place(&mut self, _: Pid) -> floe_runtime::Result<()> {
+            Ok(())
+        }
+        fn listener(&mut self, _: Pid, _: OwnedFd) -> floe_runtime::Result<()> {
+            Ok(())
+        }
+    }
+    let (_, mut config) = floe_runtime::read_bundle(bundle).unwrap();
+    config.parent_death_signal = Some(signal).filter(|signal| *signal != 0);
+    // A change of user clears the signal.
+    config.process.user.uid = 1000;
+    make_exec_fifo(bundle).unwrap();
+    let kind = LaunchKind::Init { state_dir: bundle.to_owned() };
+    let plan = LaunchPlan { config, kind, console: None, preserve_fds: 0, keyring: None };
+    match launch(&plan, &mut Nobody) {
+        Ok(pid) => println!("{pid}"),
         Err(error) => println!("{}", full(&error)),
     }
     loop {

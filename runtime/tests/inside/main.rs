@@ -10,6 +10,7 @@ mod deaths;
 mod filesystem;
 mod helper;
 mod identity;
+mod inherited;
 mod joining;
 mod labels;
 mod native;
@@ -43,6 +44,7 @@ fn main() {
         deaths::TESTS,
         filesystem::TESTS,
         identity::TESTS,
+        inherited::TESTS,
         joining::TESTS,
         native::TESTS,
         network::TESTS,

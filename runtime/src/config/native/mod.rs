@@ -287,9 +287,13 @@ impl Native {
         self.hooks.set_time_limits(config, known)?;
         self.set_networks(config).map_err(|error| known.bad(error.key, error.problem))?;
         mounts::set_the_rest(&self.mounts, config, known)?;
-        if self.parent_death_signal != 0 {
-            return Err(known.unsupported("parent_death_signal", "not yet"));
-        }
+        config.parent_death_signal = match self.parent_death_signal {
+            0 => None,
+            signal @ 1..=64 => Some(signal),
+            _ => {
+                return Err(known.bad("parent_death_signal", "must be 0 (none) or a signal's number, 1 to 64"));
+            }
+        };
         if !self.pivot_dir.as_os_str().is_empty() {
             return Err(known.unsupported("pivot_dir", "not yet"));
         }

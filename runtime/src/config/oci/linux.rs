@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType};
+use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxPersonalityDomain};
 
 use super::Source;
 use crate::config::network::{self, InterfaceName, NetDevice};
 use crate::config::{
-    Config, Device, DeviceKind, IdMapping, Namespace, NamespaceKind, Propagation, default_devices,
+    Config, Device, DeviceKind, IdMapping, Namespace, NamespaceKind, Personality, Propagation,
+    default_devices,
 };
 use crate::error::Result;
 
@@ -117,11 +118,20 @@ pub(super) fn cgroup_path(linux: &Linux, source: Source<'_>) -> Result<Option<Pa
     Ok(Some(Path::new("/").join(path)))
 }
 
+pub(super) fn personality(linux: &Linux, source: Source<'_>) -> Result<Option<Personality>> {
+    let Some(given) = linux.personality() else { return Ok(None) };
+    if given.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        return Err(source.unsupported("linux.personality.flags", "the specification defines none yet"));
+    }
+    Ok(Some(match given.domain() {
+        LinuxPersonalityDomain::PerLinux => Personality::Linux,
+        LinuxPersonalityDomain::PerLinux32 => Personality::Linux32,
+    }))
+}
+
 pub(super) fn refuse_unsupported(linux: &Linux, source: Source<'_>) -> Result<()> {
     let later = "it is not done yet; remove it to run without";
     source.refuse(linux.intel_rdt(), "linux.intelRdt", later)?;
-    source.refuse(linux.personality(), "linux.personality", later)?;
-    source.refuse(linux.memory_policy(), "linux.memoryPolicy", later)?;
     source.refuse(
         &linux.time_offsets().as_ref().filter(|list| !list.is_empty()),
         "linux.timeOffsets",

@@ -4,6 +4,7 @@
 //! that runs with less protection than its configuration says would be worse than none.
 
 mod linux;
+mod memory_policy;
 mod mounts;
 mod process;
 mod resources;
@@ -124,6 +125,9 @@ fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
         networks: Vec::new(),
         routes: Vec::new(),
         net_devices: linux::net_devices(&linux, source)?,
+        personality: linux::personality(&linux, source)?,
+        memory_policy: memory_policy::convert(&linux, source)?,
+        parent_death_signal: None,
         seccomp: linux.seccomp().as_ref().map(|one| seccomp::convert(one, source)).transpose()?,
     };
     linux::refuse_unsupported(&linux, source)?;
