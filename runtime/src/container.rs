@@ -16,6 +16,7 @@ use crate::id::ContainerId;
 use crate::keyring;
 use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide};
 use crate::network;
+use crate::resctrl;
 use crate::seccomp;
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
 use crate::store::{CONFIG_FILE, RECORD_FILE};
@@ -177,6 +178,10 @@ impl Container {
         self.record.checkpointed
     }
 
+    fn group(&self) -> Result<Option<resctrl::Group>> {
+        resctrl::Group::of(&self.record.config, self.id())
+    }
+
     fn require(&self, verb: &'static str, wanted: &[Status]) -> Result<()> {
         let status = self.status();
         if wanted.contains(&status) {
@@ -272,6 +277,13 @@ impl Container {
                 Err(error) if force => tracing::warn!("{}", error.in_full()),
                 other => other?,
             }
+        }
+        if let Some(group) = self.group().unwrap_or_else(|error| {
+            // It is gone with its file system.
+            tracing::warn!("{}", error.in_full());
+            None
+        }) {
+            group.remove()?;
         }
         let state = oci_state(&self.record, Status::Stopped, None);
         self.folder.remove()?;
@@ -386,6 +398,10 @@ impl ParentSide for Joining<'_> {
     fn place(&mut self, pid: Pid) -> Result<()> {
         // Not `add`: when the container is deleted meanwhile, its cgroup must not come back.
         self.0.cgroup.join(pid)
+    }
+
+    fn placed(&mut self, pid: Pid) -> Result<()> {
+        self.0.group()?.map_or(Ok(()), |group| group.add(pid))
     }
 
     fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()> {

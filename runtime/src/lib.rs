@@ -29,6 +29,7 @@ mod labels;
 pub mod launch;
 mod making;
 mod network;
+mod resctrl;
 mod rootfs;
 mod scheduling;
 mod seccomp;

@@ -13,6 +13,7 @@ use crate::hooks;
 use crate::id::ContainerId;
 use crate::launch::ParentSide;
 use crate::network;
+use crate::resctrl;
 use crate::seccomp;
 use crate::state::{Folder, JOURNAL, ProcessId, RESTORE_ROOT, Record};
 use crate::store::RECORD_FILE;
@@ -24,6 +25,7 @@ pub(crate) struct Half {
     pub(crate) folder: Folder,
     pub(crate) record: Record,
     pub(crate) cgroup: Box<dyn Cgroup>,
+    pub(crate) group: Option<resctrl::Group>,
 }
 
 impl Half {
@@ -43,7 +45,10 @@ impl ParentSide for Half {
         self.cgroup.add(pid)
     }
 
-    fn placed(&mut self) -> Result<()> {
+    fn placed(&mut self, pid: Pid) -> Result<()> {
+        if let Some(group) = &self.group {
+            group.add(pid)?;
+        }
         // Not before: the fork of a process that is to be the only one would be one too many.
         self.cgroup.apply_limits(&self.record.config.resources)
     }
@@ -116,6 +121,9 @@ impl Reservation {
     /// # Errors
     /// As [`Cgroup::apply_limits`].
     pub fn apply_limits(&self) -> Result<()> {
+        if let Some(group) = &self.half.group {
+            self.half.cgroup.processes()?.into_iter().try_for_each(|pid| group.add(pid))?;
+        }
         self.half.cgroup.apply_limits(&self.half.record.config.resources)
     }
 

@@ -19,6 +19,7 @@ use crate::keyring;
 use crate::launch::{self, LaunchKind, LaunchPlan};
 use crate::making::{Half, Reservation};
 use crate::network;
+use crate::resctrl;
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
 use crate::undo::Undo;
 
@@ -283,7 +284,11 @@ impl Store {
         }
         let destroyed = cgroup::open(&cgroup_path)?;
         undo.push("remove the cgroup", move || destroyed.kill_all().and_then(|()| destroyed.destroy()));
-        Ok(Half { folder, record, cgroup })
+        let group = resctrl::Group::of(&record.config, id)?;
+        if let Some(group) = &group {
+            group.make(undo)?;
+        }
+        Ok(Half { folder, record, cgroup, group })
     }
 
     /// Gives the container its folder, with everything in it from the first moment: it is filled under another name.
@@ -360,6 +365,9 @@ impl Store {
                 tracing::warn!("container {id}: a restore of it was killed; what was left is removed");
                 cgroup.kill_all()?;
                 cgroup.destroy()?;
+                if let Some(group) = resctrl::Group::of(&record.config, id)? {
+                    group.remove()?;
+                }
                 return folder.remove();
             }
             // All of it was there, and it goes on by itself.

@@ -19,6 +19,7 @@ pub mod network;
 pub mod oci;
 mod personality;
 mod process;
+mod resctrl;
 mod resources;
 mod scheduling;
 mod seccomp;
@@ -37,6 +38,7 @@ pub use namespace::{IdMapping, Namespace, NamespaceKind};
 use network::{InterfaceName, NetDevice, Route};
 pub use personality::Personality;
 pub use process::{ConsoleSize, Process, Rlimit, RlimitKind, User};
+pub use resctrl::IntelRdt;
 pub use resources::{
     BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority,
     Resources, ThrottleDevice, WeightDevice,
@@ -113,6 +115,9 @@ pub struct Config {
     /// From which nodes its memory comes; `None` leaves the inherited policy.
     #[serde(default)]
     pub memory_policy: Option<MemoryPolicy>,
+    /// Its share of caches and memory bandwidth; `None` leaves its processes in the group of whoever calls floe.
+    #[serde(default)]
+    pub intel_rdt: Option<IntelRdt>,
     /// The signal that the first process gets when its parent dies (`PR_SET_PDEATHSIG`, `prctl(2)`): that is floe. After a
     /// `create` it comes as soon as floe has left. `None` is no signal.
     #[serde(default)]

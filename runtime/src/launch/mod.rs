@@ -107,7 +107,7 @@ pub trait ParentSide {
     ///
     /// # Errors
     /// Ends the launch.
-    fn placed(&mut self) -> Result<()> {
+    fn placed(&mut self, _pid: Pid) -> Result<()> {
         Ok(())
     }
 
@@ -179,7 +179,7 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     if !placed {
         side.place(pid)?;
     }
-    side.placed()?;
+    side.placed(pid)?;
     side.network(pid)?;
     peer.send(&ToChild::Config(Box::new(Config { seccomp: None, ..plan.config.clone() }), filter))?;
     until_ready(&mut peer, plan, side, pid)?;

@@ -16,6 +16,7 @@ mod labels;
 mod native;
 mod network;
 mod protection;
+mod resctrl;
 mod restoring;
 mod scheduling;
 mod seccomp;
@@ -50,6 +51,7 @@ fn main() {
         network::TESTS,
         labels::TESTS,
         protection::TESTS,
+        resctrl::TESTS,
         restoring::TESTS,
         scheduling::TESTS,
         seccomp::TESTS,

@@ -291,7 +291,9 @@ impl Native {
             0 => None,
             signal @ 1..=64 => Some(signal),
             _ => {
-                return Err(known.bad("parent_death_signal", "must be 0 (none) or a signal's number, 1 to 64"));
+                return Err(
+                    known.bad("parent_death_signal", "must be 0 (none) or a signal's number, 1 to 64")
+                );
             }
         };
         if !self.pivot_dir.as_os_str().is_empty() {

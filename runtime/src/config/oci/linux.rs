@@ -131,7 +131,6 @@ pub(super) fn personality(linux: &Linux, source: Source<'_>) -> Result<Option<Pe
 
 pub(super) fn refuse_unsupported(linux: &Linux, source: Source<'_>) -> Result<()> {
     let later = "it is not done yet; remove it to run without";
-    source.refuse(linux.intel_rdt(), "linux.intelRdt", later)?;
     source.refuse(
         &linux.time_offsets().as_ref().filter(|list| !list.is_empty()),
         "linux.timeOffsets",

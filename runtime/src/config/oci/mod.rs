@@ -7,6 +7,7 @@ mod linux;
 mod memory_policy;
 mod mounts;
 mod process;
+mod resctrl;
 mod resources;
 mod scheduling;
 mod seccomp;
@@ -127,6 +128,7 @@ fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
         net_devices: linux::net_devices(&linux, source)?,
         personality: linux::personality(&linux, source)?,
         memory_policy: memory_policy::convert(&linux, source)?,
+        intel_rdt: resctrl::convert(&linux, source)?,
         parent_death_signal: None,
         seccomp: linux.seccomp().as_ref().map(|one| seccomp::convert(one, source)).transpose()?,
     };
