@@ -51,7 +51,7 @@ use command_fds::{CommandFdExt, FdMapping};
 use nix::unistd::Pid;
 
 use crate::cgroup::Entrance;
-use crate::config::{Config, NamespaceKind};
+use crate::config::{Config, NamespaceKind, Seccomp};
 use crate::error::{Error, Result};
 use crate::{labels, scheduling, seccomp};
 use message::{Bootstrap, FromChild, Join, Peer, ToChild};
@@ -201,7 +201,7 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
 /// Also says whether it is in its cgroup.
 fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result<(Pid, bool)> {
     loop {
-        match heard(peer)? {
+        match heard(peer, plan)? {
             FromChild::MapIds => {
                 outside::map_ids(guard.stage1_pid(), &plan.config)?;
                 peer.send(&ToChild::Mapped)?;
@@ -220,7 +220,7 @@ fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result
 /// The part of the container's process, to where it waits.
 fn until_ready(peer: &mut Peer, plan: &LaunchPlan, side: &mut dyn ParentSide, pid: Pid) -> Result<()> {
     loop {
-        match heard(peer)? {
+        match heard(peer, plan)? {
             FromChild::Mounted => {
                 side.mounted(pid)?;
                 peer.send(&ToChild::ChangeRoot)?;
@@ -235,7 +235,9 @@ fn until_ready(peer: &mut Peer, plan: &LaunchPlan, side: &mut dyn ParentSide, pi
                 }
                 peer.send(&ToChild::LimitsSet)?;
             }
-            FromChild::Listener(number) => side.listener(pid, outside::take(pid, number)?)?,
+            FromChild::Listener(number) if plan.config.seccomp.as_ref().is_some_and(Seccomp::notifies) => {
+                side.listener(pid, outside::take(pid, number)?)?
+            }
             FromChild::Ready => return Ok(()),
             _ => return Err(out_of_order()),
         }
@@ -243,10 +245,13 @@ fn until_ready(peer: &mut Peer, plan: &LaunchPlan, side: &mut dyn ParentSide, pi
 }
 
 /// What the child says, if it is no failure.
-fn heard(peer: &mut Peer) -> Result<FromChild> {
+fn heard(peer: &mut Peer, plan: &LaunchPlan) -> Result<FromChild> {
     match peer.receive()? {
         Some(FromChild::Failed(what)) => Err(Error::start(what)),
         Some(message) => Ok(message),
+        None if plan.config.seccomp.is_some() => Err(Error::start(
+            "it ended without a word (killed, perhaps by its linux.seccomp, or out of memory)",
+        )),
         None => Err(Error::start("it ended without a word (killed, or out of memory)")),
     }
 }

@@ -17,6 +17,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("seccomp_what_no_rule_names_is_the_default", what_no_rule_names_is_the_default),
     ("seccomp_a_profile_has_to_allow_execve_and_the_program", a_profile_has_to_allow_execve_and_the_program),
     ("seccomp_without_no_new_privileges", without_no_new_privileges),
+    ("seccomp_a_profile_that_kills_too_early_is_suspected", a_profile_that_kills_too_early_is_suspected),
     ("seccomp_podmans_default_profile", podmans_default_profile),
     ("seccomp_flags_are_taken", flags_are_taken),
     ("seccomp_a_process_that_joins_is_filtered", a_process_that_joins_is_filtered),
@@ -172,6 +173,17 @@ fn without_no_new_privileges() {
     profile["defaultAction"] = json!("SCMP_ACT_KILL_PROCESS");
     profile.as_object_mut().unwrap().remove("defaultErrnoRet");
     assert_eq!(with(profile, "echo here").run(), "here\n");
+}
+
+/// What becomes of a process whose profile kills it before its program runs.
+fn a_profile_that_kills_too_early_is_suspected() {
+    let rules = json!([{"names": ["setresuid"], "action": "SCMP_ACT_KILL_PROCESS"}]);
+    let mut bundle = with(allowing_all_but(rules), "true");
+    bundle.spec["process"]["noNewPrivileges"] = json!(false);
+    let error = bundle.refused();
+    assert!(error.contains("perhaps by its linux.seccomp"), "{error}");
+    bundle.spec["process"]["noNewPrivileges"] = json!(true);
+    bundle.run();
 }
 
 /// The profile that podman hands to its runtime, made of the one in its own format as podman makes it.
