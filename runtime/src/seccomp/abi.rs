@@ -174,7 +174,7 @@ mod tables {
             last: u32::MAX,
             narrow: false,
             highest: aarch64::Sysno::last().id() as u32,
-            name: |number| Some(aarch64::Sysno::new(number as usize)?.name()),
+            name: name_64,
             beyond: &[],
         },
         Abi {
@@ -194,6 +194,14 @@ mod tables {
             ],
         },
     ];
+
+    /// The kernel and every profile say `newfstatat`; the crate has another name, on this processor alone.
+    fn name_64(number: u32) -> Option<&'static str> {
+        match aarch64::Sysno::new(number as usize)?.name() {
+            "fstatat" => Some("newfstatat"),
+            name => Some(name),
+        }
+    }
 }
 
 #[cfg(target_arch = "riscv64")]
