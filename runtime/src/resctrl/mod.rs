@@ -43,7 +43,7 @@ impl Group {
             problem: "linux.intelRdt is set, and no resctrl file system is mounted".to_owned(),
             hint: "mount it where the processor has it (`mount -t resctrl resctrl /sys/fs/resctrl`), or remove the key",
         })?;
-        Self::below(root, wanted, id.as_str()).map(Some)
+        Self::below(root, wanted, &id.folder_name()).map(Some)
     }
 
     fn below(root: PathBuf, wanted: &IntelRdt, id: &str) -> Result<Self> {
