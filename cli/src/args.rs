@@ -36,8 +36,8 @@ pub struct Globals {
     /// The CRIU to use; otherwise $FLOE_CRIU, the one that scripts/setup installed, or criu in PATH.
     #[arg(long, global = true, value_name = "PATH")]
     pub criu: Option<PathBuf>,
-    /// Accepted for compatibility; cgroups are made without systemd.
-    #[arg(long, global = true, hide = true)]
+    /// Let systemd make the cgroups; linux.cgroupsPath is slice:prefix:name then.
+    #[arg(long, global = true)]
     pub systemd_cgroup: bool,
     /// Accepted for compatibility.
     // Not for use behind a verb: `spec` has a flag of this name, and clap would take the one for the other.

@@ -1,5 +1,7 @@
 //! A container and what can be done with it.
 
+mod limits;
+
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -8,7 +10,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cgroup::{self, Cgroup, Entrance};
+use crate::cgroup::{Cgroup, Entrance};
 use crate::config::{Config, Process};
 use crate::error::{Error, Result};
 use crate::hooks;
@@ -73,7 +75,7 @@ pub struct ExecOptions {
 
 impl Container {
     pub(crate) fn new(folder: Folder, record: Record) -> Result<Self> {
-        let cgroup = cgroup::open(&record.cgroup)?;
+        let cgroup = record.cgroup.open()?;
         Ok(Self { folder, record, cgroup })
     }
 
@@ -332,7 +334,7 @@ impl Container {
             preserve_fds: options.preserve_fds,
             keyring: keyring::name_for(self.id(), self.config()),
         };
-        launch::launch(&plan, &mut Joining(self))
+        launch::launch(&plan, &mut Joining { container: self, init })
     }
 
     /// Writes down, before anything is frozen, that this process is in the middle of `verb`.
@@ -388,25 +390,28 @@ impl Drop for JournalGuard {
 }
 
 /// Puts a further process where the others are.
-struct Joining<'a>(&'a Container);
+struct Joining<'a> {
+    container: &'a Container,
+    init: Pid,
+}
 
 impl ParentSide for Joining<'_> {
     fn entrance(&self) -> Entrance {
-        self.0.cgroup.entrance()
+        self.container.cgroup.entrance()
     }
 
     fn place(&mut self, pid: Pid) -> Result<()> {
         // Not `add`: when the container is deleted meanwhile, its cgroup must not come back.
-        self.0.cgroup.join(pid)
+        self.container.cgroup.join(pid, self.init)
     }
 
     fn placed(&mut self, pid: Pid) -> Result<()> {
-        self.0.group()?.map_or(Ok(()), |group| group.add(pid))
+        self.container.group()?.map_or(Ok(()), |group| group.add(pid))
     }
 
     fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()> {
-        let Some(profile) = &self.0.record.config.seccomp else { return Ok(()) };
-        seccomp::tell_agent(profile, pid, self.0.oci_state(), &listener)
+        let Some(profile) = &self.container.record.config.seccomp else { return Ok(()) };
+        seccomp::tell_agent(profile, pid, self.container.oci_state(), &listener)
     }
 }
 

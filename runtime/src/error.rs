@@ -119,13 +119,57 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// The host has no cgroup hierarchy for something that is needed.
-    #[error("no cgroup hierarchy with the `{controller}` controller is mounted, needed for {needed_for}")]
+    /// A cgroup controller isn't there for something that needs it.
+    #[error("the cgroup controller `{controller}` is not available, needed for {needed_for}{}", after_colon(.why))]
     NoController {
         /// The controller.
         controller: String,
         /// The key or verb that needs it.
         needed_for: String,
+        /// Why it isn't, as far as that can be told; else empty.
+        why: String,
+    },
+
+    /// A cgroup controller is there, and the running kernel's has no such limit.
+    #[error("this kernel has no {path}, needed for {needed_for}")]
+    NoLimitFile {
+        /// The file.
+        path: PathBuf,
+        /// The key that needs it.
+        needed_for: String,
+    },
+
+    /// The kernel refused a limit.
+    #[error("cannot set {key}: write `{value}` to {path}")]
+    Limit {
+        /// The key of `config.json`.
+        key: String,
+        /// What was written.
+        value: String,
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+
+    /// A file of the kernel doesn't hold what the kernel documents.
+    #[error("{path} holds `{found}`, which is not understood")]
+    Unexpected {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: String,
+    },
+
+    /// Systemd refused a call about a unit.
+    #[error("systemd: {call} {on}: {answer}")]
+    Systemd {
+        /// The method.
+        call: &'static str,
+        /// The unit.
+        on: String,
+        /// Systemd's answer.
+        answer: String,
     },
 
     /// The cgroup that the container would get is in use by others.
@@ -265,7 +309,10 @@ impl Error {
             Self::Missing { .. } => {
                 Some("--bundle names a directory with a config.json; `floe spec` makes one")
             }
-            Self::NoController { .. } => Some("mount it, or remove the limit from config.json"),
+            Self::NoController { .. } => Some("make it available there, or leave the limit out"),
+            Self::NoLimitFile { .. } => Some("leave the limit out, or use a newer kernel"),
+            Self::Limit { source, path, .. } => hint_for_limit(source, path),
+            Self::Systemd { .. } => Some("`systemctl status` on the unit, and the journal, say more"),
             Self::CgroupInUse { .. } => {
                 Some("end these processes, or choose another linux.cgroupsPath or container name")
             }
@@ -286,6 +333,33 @@ impl Error {
             Self::Refused { hint, .. } => Some(hint),
             _ => None,
         }
+    }
+}
+
+fn after_colon(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {text}") }
+}
+
+fn hint_for_limit(source: &io::Error, path: &Path) -> Option<&'static str> {
+    let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match source.raw_os_error()? {
+        nix::libc::EBUSY if file.starts_with("memory.") => {
+            Some("more than that is in use and cannot be reclaimed; choose a higher limit")
+        }
+        nix::libc::EINVAL if file.starts_with("cpuset.") => {
+            Some("name processors or nodes that the host, and the cgroup above, has")
+        }
+        nix::libc::EINVAL if file.starts_with("cpu.") => Some(
+            "it has to be within the kernel's bounds, fit to the other values of cpu, and to the cgroup above",
+        ),
+        nix::libc::EINVAL if file.starts_with("memory.") => {
+            Some("the limit of memory has to be at most as high as that of memory and swap together")
+        }
+        nix::libc::ENODEV => Some("name a device that the host has"),
+        nix::libc::EACCES | nix::libc::EPERM | nix::libc::EROFS => {
+            Some("run floe as root, or below a cgroup that is delegated to its user")
+        }
+        _ => None,
     }
 }
 

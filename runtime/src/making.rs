@@ -3,10 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use nix::mount::MsFlags;
 use nix::unistd::Pid;
 
 use crate::cgroup::{Cgroup, Entrance};
-use crate::config::Config;
+use crate::config::{Config, Mount, MountKind, NamespaceKind};
 use crate::container::{Container, Status};
 use crate::error::Result;
 use crate::hooks;
@@ -50,7 +51,11 @@ impl ParentSide for Half {
             group.add(pid)?;
         }
         // Not before: the fork of a process that is to be the only one would be one too many.
-        self.cgroup.apply_limits(&self.record.config.resources)
+        self.cgroup.apply_limits(&self.record.config.resources)?;
+        match cgroup_owner(&self.record.config) {
+            Some(uid) => self.cgroup.delegate(uid),
+            None => Ok(()),
+        }
     }
 
     fn network(&mut self, pid: Pid) -> Result<()> {
@@ -73,6 +78,17 @@ impl ParentSide for Half {
         self.settle(pid)?;
         network::settle(&self.record.config, &self.folder)
     }
+}
+
+/// The user on the host to whom the container's cgroup is given: that of its first process, if it sees its cgroup as a
+/// root that it may write to. Root owns it anyway.
+fn cgroup_owner(config: &Config) -> Option<u32> {
+    let writable =
+        |mount: &Mount| mount.kind == MountKind::Cgroup && !mount.flags.set.contains(MsFlags::MS_RDONLY);
+    if !config.creates(NamespaceKind::Cgroup) || !config.mounts.iter().any(writable) {
+        return None;
+    }
+    config.host_uid(config.process.user.uid).filter(|uid| *uid != 0)
 }
 
 /// A name that is taken for a container whose processes somebody else brings to life. Dropped, everything of it is
@@ -124,7 +140,7 @@ impl Reservation {
         if let Some(group) = &self.half.group {
             self.half.cgroup.processes()?.into_iter().try_for_each(|pid| group.add(pid))?;
         }
-        self.half.cgroup.apply_limits(&self.half.record.config.resources)
+        self.half.cgroup.apply_limits(&self.half.record.config.resources).map(drop)
     }
 
     /// Writes down that `pid` is the first process. [`Reservation::keep`] makes it last.

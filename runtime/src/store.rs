@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::unistd::Pid;
 
-use crate::cgroup;
+use crate::cgroup::Place;
 use crate::config::native::{self, ProcessArguments};
 use crate::config::{Config, oci};
 use crate::container::{Container, Status};
@@ -91,6 +91,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Let systemd make the cgroup.
+    pub systemd_cgroup: bool,
 }
 
 impl Store {
@@ -173,9 +175,7 @@ impl Store {
         if folder.read(RECORD_FILE)?.is_some() {
             let spec = folder.read_json::<serde_json::Value>(CONFIG_FILE, "OCI configuration").ok().flatten();
             let named = spec.as_ref().and_then(|spec| spec["linux"]["cgroupsPath"].as_str());
-            let own = id.folder_name();
-            let path = named.filter(|path| !path.is_empty()).unwrap_or(&own);
-            let cgroup = cgroup::open(Path::new(path))?;
+            let cgroup = Place::named(named.filter(|path| !path.is_empty()), id)?.open()?;
             cgroup.kill_all()?;
             cgroup.destroy()?;
         }
@@ -210,6 +210,7 @@ impl Store {
         let config = &mut blueprint.config;
         config.no_pivot |= options.no_pivot;
         config.no_new_keyring |= options.no_new_keyring;
+        config.systemd_cgroup |= options.systemd_cgroup;
         check_terminal(config, options.console.is_some())?;
         let mut undo = Undo::default();
         let mut half = self.begin(id, blueprint, None, &mut undo)?;
@@ -252,9 +253,8 @@ impl Store {
         undo: &mut Undo,
     ) -> Result<Half> {
         let Blueprint { bundle, spec, config, native } = blueprint;
-        let cgroup_path =
-            config.cgroup_path.clone().unwrap_or_else(|| Path::new("/").join(&*id.folder_name()));
-        let cgroup = cgroup::open(&cgroup_path)?;
+        let place = Place::of(&config, id)?;
+        let cgroup = place.open()?;
         let folder = self.folder(id);
         let record = Record {
             id: id.clone(),
@@ -264,7 +264,7 @@ impl Store {
             init: None,
             maker: ProcessId::own(),
             checkpointed: false,
-            cgroup: cgroup_path.clone(),
+            cgroup: place.clone(),
             config,
             extra: Default::default(),
         };
@@ -282,7 +282,7 @@ impl Store {
             Err(error) => return cgroup.destroy().and(Err(error)),
             Ok(()) => {}
         }
-        let destroyed = cgroup::open(&cgroup_path)?;
+        let destroyed = place.open()?;
         undo.push("remove the cgroup", move || destroyed.kill_all().and_then(|()| destroyed.destroy()));
         let group = resctrl::Group::of(&record.config, id)?;
         if let Some(group) = &group {
@@ -359,7 +359,7 @@ impl Store {
         else {
             return Ok(());
         };
-        let cgroup = cgroup::open(&record.cgroup)?;
+        let cgroup = record.cgroup.open()?;
         match journal.verb {
             Verb::Restore if record.init.is_none() => {
                 tracing::warn!("container {id}: a restore of it was killed; what was left is removed");

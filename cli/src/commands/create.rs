@@ -84,6 +84,7 @@ pub fn create(
         preserve_fds: common.preserve_fds,
         no_pivot: common.no_pivot,
         no_new_keyring: common.no_new_keyring,
+        systemd_cgroup: globals.systemd_cgroup,
     };
     Ok(Store::open(&globals.root)?.create_of(&id, blueprint, options)?)
 }

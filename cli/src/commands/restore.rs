@@ -79,6 +79,7 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, 
     let options = Options {
         bundle: arguments.bundle.clone(),
         console: console_socket(arguments.console_socket.as_deref())?,
+        systemd_cgroup: globals.systemd_cgroup,
         timeout: Duration::from_secs(arguments.timeout.max(1)),
     };
     let criu = Criu::locate(globals.criu.as_deref())?;

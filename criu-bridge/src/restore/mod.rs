@@ -43,13 +43,15 @@ pub struct Options {
     pub bundle: Option<PathBuf>,
     /// Where the masters of terminals go whose other end is lost.
     pub console: Option<OwnedFd>,
+    /// Let systemd make the cgroup.
+    pub systemd_cgroup: bool,
     /// Longest time without a sign from CRIU.
     pub timeout: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { bundle: None, console: None, timeout: Duration::from_secs(60) }
+        Self { bundle: None, console: None, systemd_cgroup: false, timeout: Duration::from_secs(60) }
     }
 }
 
@@ -88,7 +90,8 @@ pub fn restore(
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot { verb: "restore" });
     }
-    let plan = Plan::make(archive, options.bundle.as_deref(), tools)?;
+    let mut plan = Plan::make(archive, options.bundle.as_deref(), tools)?;
+    plan.config.systemd_cgroup = options.systemd_cgroup;
     // The name is taken first: that it is taken already is known before a gigabyte is unpacked.
     let reservation = store.reserve(id, plan.blueprint())?;
     let scratch = unpack(archive, tools)?;

@@ -4,6 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use crate::error::{Error, Result};
 
 /// Writes `value` in one call, as the kernel wants it. The file is never created: on a directory that is no cgroup
@@ -15,17 +17,6 @@ pub(super) fn write(dir: &Path, file: &str, value: &str) -> Result<()> {
         .open(&path)
         .and_then(|mut open| open.write_all(value.as_bytes()))
         .map_err(|source| Error::call("write", format!("`{value}` to {}", path.display()), source))
-}
-
-/// Writes a limit. A file that isn't there means that the controller (or the feature of it) isn't.
-pub(super) fn write_limit(dir: &Path, file: &str, value: impl ToString) -> Result<()> {
-    match write(dir, file, &value.to_string()) {
-        Err(Error::Call { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            let controller = file.rsplit_once('.').map_or(file, |(controller, _)| controller);
-            Err(Error::NoController { controller: controller.to_owned(), needed_for: file.to_owned() })
-        }
-        other => other,
-    }
 }
 
 /// The file's content without its last line feed.
@@ -48,8 +39,13 @@ pub(super) fn read_if_there(dir: &Path, file: &str) -> Result<Option<String>> {
 
 /// Whether an error says that the cgroup doesn't exist, or no longer.
 pub(super) fn is_gone(error: &Error) -> bool {
-    matches!(error, Error::Call { source, .. }
-        if source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(nix::libc::ENODEV))
+    is(error, Errno::ENOENT) || is(error, Errno::ENODEV)
+}
+
+/// Whether the kernel's answer was this one.
+pub(super) fn is(error: &Error, errno: Errno) -> bool {
+    matches!(error, Error::Call { source, .. } | Error::Limit { source, .. }
+        if source.raw_os_error() == Some(errno as i32))
 }
 
 /// Makes a cgroup directory; one that exists is fine.

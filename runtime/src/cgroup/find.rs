@@ -16,9 +16,14 @@ pub(super) struct Hierarchy {
 /// What the host uses.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Hierarchies {
-    /// At least one hierarchy with a controller. A version 2 mount beside them carries no controllers and is left
-    /// alone ("hybrid", as systemd made it).
-    V1(Vec<Hierarchy>),
+    /// At least one hierarchy with a controller.
+    V1 {
+        /// The version 1 hierarchies.
+        separate: Vec<Hierarchy>,
+        /// Where a version 2 hierarchy is mounted beside them ("hybrid", as systemd makes it). It has no controllers, or
+        /// those that no version 1 hierarchy has.
+        unified: Option<PathBuf>,
+    },
     /// Only the unified one.
     V2(PathBuf),
 }
@@ -40,11 +45,12 @@ fn parse(membership: &str, mounts: &str) -> Result<Hierarchies> {
             v1.push(Hierarchy { name: name.to_owned(), mount_point: unescape(mount.point) });
         }
     }
+    let unified = mounts.iter().find(|mount| mount.kind == "cgroup2").map(|mount| unescape(mount.point));
     if v1.iter().any(|hierarchy| !hierarchy.name.starts_with("name=")) {
-        return Ok(Hierarchies::V1(v1));
+        return Ok(Hierarchies::V1 { separate: v1, unified });
     }
-    if let Some(mount) = mounts.iter().find(|mount| mount.kind == "cgroup2") {
-        return Ok(Hierarchies::V2(unescape(mount.point)));
+    if let Some(mount_point) = unified {
+        return Ok(Hierarchies::V2(mount_point));
     }
     Err(Error::Refused {
         problem: "no cgroup hierarchy is mounted".to_owned(),
@@ -97,9 +103,12 @@ mod tests {
 ";
 
     #[test]
-    fn hybrid_is_version_1_with_the_named_hierarchy() {
+    fn hybrid_is_version_1_with_the_named_and_the_unified_hierarchy() {
         let membership = "9:name=systemd:/\n6:freezer:/x\n5:devices:/\n2:cpu,cpuacct:/\n0::/\n";
-        let Hierarchies::V1(found) = parse(membership, HYBRID).unwrap() else { panic!("not version 1") };
+        let Hierarchies::V1 { separate: found, unified } = parse(membership, HYBRID).unwrap() else {
+            panic!("not version 1")
+        };
+        assert_eq!(unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
         let names: Vec<&str> = found.iter().map(|hierarchy| hierarchy.name.as_str()).collect();
         assert_eq!(names, ["name=systemd", "freezer", "cpu,cpuacct"], "devices isn't mounted");
         assert_eq!(found[1].mount_point, Path::new("/sys/fs/cgroup/free zer"));
@@ -122,6 +131,6 @@ mod tests {
 
     #[test]
     fn this_host_has_one() {
-        assert!(matches!(hierarchies().unwrap(), Hierarchies::V1(_) | Hierarchies::V2(_)));
+        assert!(matches!(hierarchies().unwrap(), Hierarchies::V1 { .. } | Hierarchies::V2(_)));
     }
 }

@@ -4,16 +4,22 @@
 //! version 2 cgroup is a single one. See `cgroups(7)` and the kernel's `Documentation/admin-guide/cgroup-v1/` and
 //! `cgroup-v2.rst`.
 
+mod devices;
 mod entrance;
 mod files;
 mod find;
+mod notify;
+mod place;
+mod setting;
+mod stats;
+mod systemd;
 mod tree;
 mod v1;
 mod v2;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -23,6 +29,10 @@ use crate::error::{Error, Result};
 
 pub(crate) use entrance::Doors;
 pub use entrance::Entrance;
+pub use notify::{Notice, Pressure, PressureLevel, Stall, Watch};
+pub(crate) use place::Place;
+pub use setting::Former;
+pub use stats::*;
 pub use v1::V1;
 pub use v2::V2;
 
@@ -67,12 +77,13 @@ pub trait Cgroup: Debug + Send + Sync {
     /// [`Error::Call`] with the file and the kernel's answer.
     fn add(&self, pid: Pid) -> Result<()>;
 
-    /// Moves a process into it as it is, without making it: for one that joins others. Hierarchies that were mounted
-    /// later are passed over.
+    /// Moves a process into it as it is, without making it: for one that joins others, of which `init` is the first.
+    /// Hierarchies that were mounted later are passed over. Where the container has moved its processes to cgroups of
+    /// its own below, and the kernel therefore takes none here, it goes to that of `init`.
     ///
     /// # Errors
     /// [`Error::Call`] with the file and the kernel's answer, `ENOENT` when the cgroup is gone.
-    fn join(&self, pid: Pid) -> Result<()>;
+    fn join(&self, pid: Pid, init: Pid) -> Result<()>;
 
     /// How a process gets itself into it as it is, without making it. Hierarchies that were mounted later are passed
     /// over. Empty when there is no such way, or when it doesn't exist: then [`Cgroup::join`] is left.
@@ -104,13 +115,41 @@ pub trait Cgroup: Debug + Send + Sync {
     /// frozen.
     fn is_frozen(&self) -> Result<bool>;
 
-    /// Sets limits. What `resources` leaves open stays as it is.
+    /// Sets limits, all or none. What `resources` leaves open stays as it is; without a device rule, devices are left
+    /// alone. Returns what they were before (without the device rules), to be set again if something else fails.
     ///
     /// # Errors
-    /// [`Error::Call`] with file and value that the kernel refused,
-    /// [`Error::NoController`] for a limit whose controller isn't there,
-    /// [`Error::Unsupported`] for one that this version can't express.
-    fn apply_limits(&self, resources: &Resources) -> Result<()>;
+    /// [`Error::Limit`] with key, file and value that the kernel refused,
+    /// [`Error::NoController`] and [`Error::NoLimitFile`] for a limit that isn't to be had here,
+    /// [`Error::Refused`] for one that this version can't express.
+    fn apply_limits(&self, resources: &Resources) -> Result<Former>;
+
+    /// Lets this user of the host make cgroups below it, and move its processes there. Version 1 can't: who owns a
+    /// cgroup there may lift its limits.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    fn delegate(&self, _uid: u32) -> Result<()> {
+        Ok(())
+    }
+
+    /// Watches for the kernel ending processes at the memory limit.
+    ///
+    /// # Errors
+    /// [`Error::NoController`]; [`Error::Call`], `ENOENT` when the cgroup doesn't exist.
+    fn watch_out_of_memory(&self) -> Result<Watch>;
+
+    /// Watches for memory pressure.
+    ///
+    /// # Errors
+    /// As [`Cgroup::watch_out_of_memory`]; [`Error::Refused`] for a measure that this version doesn't have.
+    fn watch_memory_pressure(&self, pressure: Pressure) -> Result<Watch>;
+
+    /// What its processes use, as far as controllers count it; those that aren't there leave zeros.
+    ///
+    /// # Errors
+    /// [`Error::Call`] when a file can't be read, [`Error::Unexpected`] when one doesn't hold what the kernel documents.
+    fn stats(&self) -> Result<Stats>;
 
     /// Ends every process in it with SIGKILL, thawing it if needed, and returns once none is left.
     ///
@@ -126,48 +165,17 @@ pub trait Cgroup: Debug + Send + Sync {
 }
 
 /// A cgroup's directories by hierarchy, as runc's state has them. On version 1 the keys are
-/// as in the second field of `/proc/PID/cgroup` (`cpu,cpuacct`, `name=systemd`), on version 2 the only key is empty.
+/// as in the second field of `/proc/PID/cgroup` (`cpu,cpuacct`, `name=systemd`); version 2's key is empty.
 pub type CgroupPaths = BTreeMap<String, PathBuf>;
 
-/// The cgroup at `path` (absolute in form, relative to each hierarchy's root) on this host. Nothing is made yet.
-///
-/// # Errors
-/// [`Error::Refused`] when no cgroup hierarchy is mounted, or when `path` is a root itself: a container that shared
-/// the host's own cgroup could not be frozen or ended without the host.
-pub fn open(path: &Path) -> Result<Box<dyn Cgroup>> {
-    let inner = inner_path(path)?;
-    Ok(match find::hierarchies()? {
-        find::Hierarchies::V1(mounts) => Box::new(V1::new(
-            mounts
-                .into_iter()
-                .map(|hierarchy| (hierarchy.name, hierarchy.mount_point.join(&inner)))
-                .collect(),
-        )),
-        find::Hierarchies::V2(mount_point) => Box::new(V2::new(mount_point.clone(), mount_point.join(inner))),
-    })
-}
-
-/// The part below a hierarchy's root: at least one name, and none that leads upwards.
-fn inner_path(path: &Path) -> Result<PathBuf> {
-    use std::path::Component;
-    let mut inner = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => inner.push(name),
-            Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => inner = PathBuf::new(),
-        }
-        if component == Component::ParentDir {
-            break;
-        }
+/// Refuses a cgroup in which there are processes already: the container would be frozen and ended with them.
+fn refuse_strangers(cgroup: &dyn Cgroup) -> Result<()> {
+    let pids = cgroup.processes()?;
+    if pids.is_empty() {
+        return Ok(());
     }
-    if inner.as_os_str().is_empty() {
-        return Err(Error::Refused {
-            problem: format!("cgroup path {} does not name a cgroup below the root", path.display()),
-            hint: "set linux.cgroupsPath to a path such as /floe/web, without `..`",
-        });
-    }
-    Ok(inner)
+    let path = cgroup.freezer_path().or_else(|| cgroup.paths().into_iter().next()).unwrap_or_default();
+    Err(Error::CgroupInUse { path, pids: pids.into_iter().map(Pid::as_raw).collect() })
 }
 
 #[cfg(test)]

@@ -41,13 +41,28 @@ pub(super) fn directories(top: &Path) -> Result<Vec<PathBuf>> {
 pub(super) fn processes(top: &Path) -> Result<BTreeSet<Pid>> {
     let mut pids = BTreeSet::new();
     for dir in directories(top)? {
-        let Some(text) = files::read_if_there(&dir, "cgroup.procs")? else { continue };
+        let text = match files::read_if_there(&dir, "cgroup.procs") {
+            // A threaded cgroup of version 2 knows threads only.
+            Err(error) if files::is(&error, Errno::EOPNOTSUPP) => threads(&dir)?,
+            other => other?,
+        };
         // A process of a pid namespace that isn't ours or below ours is listed as 0; there is no way to name it.
-        pids.extend(
-            text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).map(Pid::from_raw),
-        );
+        let listed = text.iter().flat_map(|text| text.lines()).filter_map(|line| line.parse().ok());
+        pids.extend(listed.filter(|pid| *pid > 0).map(Pid::from_raw));
     }
     Ok(pids)
+}
+
+/// The processes whose threads are in a threaded cgroup, one a line.
+fn threads(dir: &Path) -> Result<Option<String>> {
+    let Some(threads) = files::read_if_there(dir, "cgroup.threads")? else { return Ok(None) };
+    let process_of = |thread: &str| {
+        // Every thread has a folder of its own, even though they are not listed.
+        let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+        Some(format!("{}\n", line.trim()))
+    };
+    Ok(Some(threads.lines().filter_map(process_of).collect()))
 }
 
 /// Sends SIGKILL to what `list` gives until it gives nothing. `around` is given each round to do its killing within:

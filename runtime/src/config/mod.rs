@@ -41,7 +41,7 @@ pub use process::{ConsoleSize, Process, Rlimit, RlimitKind, User};
 pub use resctrl::IntelRdt;
 pub use resources::{
     BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority,
-    Resources, ThrottleDevice, WeightDevice,
+    Rdma, Resources, ThrottleDevice, WeightDevice,
 };
 pub use scheduling::{
     CpuAffinity, IoClass, IoPriority, NotNumbers, NumberSet, Scheduler, SchedulerFlag, SchedulerPolicy,
@@ -85,8 +85,12 @@ pub struct Config {
     pub process: Process,
     /// Limits, applied through the cgroup.
     pub resources: Resources,
-    /// Where the cgroup is, relative to each hierarchy's root (absolute in form); `None` means `/<id>`.
+    /// Where the cgroup is, relative to each hierarchy's root (absolute in form); `None` means `/<id>`. With
+    /// [`systemd_cgroup`](Self::systemd_cgroup), `slice:prefix:name`; `None` means `system.slice:floe:<id>`.
     pub cgroup_path: Option<PathBuf>,
+    /// Let systemd make the cgroup, a transient scope.
+    #[serde(default)]
+    pub systemd_cgroup: bool,
     /// Programs that are run at points of the container's life.
     pub hooks: Hooks,
     /// Free-form labels, handed through to `state`.

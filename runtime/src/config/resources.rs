@@ -20,10 +20,84 @@ pub struct Resources {
     pub devices: Vec<DeviceRule>,
     /// Huge pages.
     pub hugepage_limits: Vec<HugepageLimit>,
+    /// RDMA, by the name of the device.
+    pub rdma: BTreeMap<String, Rdma>,
     /// Classes of network traffic (v1 only).
     pub network: Network,
     /// Files of cgroup v2 that are written as they stand, by name.
     pub unified: BTreeMap<String, String>,
+}
+
+impl Resources {
+    /// These, but for what `change` says. Device rules that it has replace those here as a whole; in other
+    /// lists each entry takes the place of the one for the same device, interface or size.
+    #[must_use]
+    pub fn changed(&self, change: &Self) -> Self {
+        let Self { memory, cpu, pids, block_io, devices, hugepage_limits, rdma, network, unified } =
+            change.clone();
+        let old = self.clone();
+        let mut rdmas = old.rdma;
+        for (device, limit) in rdma {
+            let now = rdmas.entry(device).or_default();
+            now.hca_handles = limit.hca_handles.or(now.hca_handles);
+            now.hca_objects = limit.hca_objects.or(now.hca_objects);
+        }
+        Self {
+            memory: Memory {
+                limit: memory.limit.or(old.memory.limit),
+                reservation: memory.reservation.or(old.memory.reservation),
+                swap: memory.swap.or(old.memory.swap),
+                swappiness: memory.swappiness.or(old.memory.swappiness),
+                disable_oom_killer: memory.disable_oom_killer.or(old.memory.disable_oom_killer),
+                check_before_update: memory.check_before_update,
+            },
+            cpu: Cpu {
+                shares: cpu.shares.or(old.cpu.shares),
+                quota: cpu.quota.or(old.cpu.quota),
+                burst: cpu.burst.or(old.cpu.burst),
+                period: cpu.period.or(old.cpu.period),
+                realtime_runtime: cpu.realtime_runtime.or(old.cpu.realtime_runtime),
+                realtime_period: cpu.realtime_period.or(old.cpu.realtime_period),
+                cpus: cpu.cpus.or(old.cpu.cpus),
+                mems: cpu.mems.or(old.cpu.mems),
+                idle: cpu.idle.or(old.cpu.idle),
+            },
+            pids: pids.or(old.pids),
+            block_io: old.block_io.changed(block_io),
+            devices: if devices.is_empty() { old.devices } else { devices },
+            hugepage_limits: replaced(old.hugepage_limits, hugepage_limits, |one| one.page_size.clone()),
+            rdma: rdmas,
+            network: Network {
+                class_id: network.class_id.or(old.network.class_id),
+                priorities: replaced(old.network.priorities, network.priorities, |one| one.interface.clone()),
+            },
+            unified: old.unified.into_iter().chain(unified).collect(),
+        }
+    }
+}
+
+impl BlockIo {
+    fn changed(self, change: Self) -> Self {
+        let rates = |old, new| replaced(old, new, |one: &ThrottleDevice| (one.major, one.minor));
+        Self {
+            weight: change.weight.or(self.weight),
+            leaf_weight: change.leaf_weight.or(self.leaf_weight),
+            weight_devices: replaced(self.weight_devices, change.weight_devices, |one| {
+                (one.major, one.minor)
+            }),
+            read_bps: rates(self.read_bps, change.read_bps),
+            write_bps: rates(self.write_bps, change.write_bps),
+            read_iops: rates(self.read_iops, change.read_iops),
+            write_iops: rates(self.write_iops, change.write_iops),
+        }
+    }
+}
+
+/// `old` without what `new` has by the same key, and then `new`.
+fn replaced<T, K: PartialEq>(old: Vec<T>, new: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let kept =
+        old.into_iter().filter(|one| new.iter().all(|other| key(one) != key(other))).collect::<Vec<_>>();
+    kept.into_iter().chain(new).collect()
 }
 
 /// Memory limits, in bytes; −1 is unlimited.
@@ -39,7 +113,7 @@ pub struct Memory {
     /// 0 to 100 (v1 only).
     pub swappiness: Option<u64>,
     /// Let tasks wait instead of killing one at the limit (v1 only).
-    pub disable_oom_killer: bool,
+    pub disable_oom_killer: Option<bool>,
     /// Refuse a limit that is below what is in use, rather than reclaiming or killing.
     pub check_before_update: bool,
 }
@@ -125,7 +199,7 @@ pub enum DeviceRuleKind {
 }
 
 /// What a rule allows or denies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceAccess {
     /// Opening for reading.
     pub read: bool,
@@ -133,6 +207,47 @@ pub struct DeviceAccess {
     pub write: bool,
     /// `mknod(2)`.
     pub mknod: bool,
+}
+
+impl DeviceAccess {
+    /// Reading, writing and making.
+    pub const ALL: Self = Self { read: true, write: true, mknod: true };
+
+    /// What either has.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            read: self.read || other.read,
+            write: self.write || other.write,
+            mknod: self.mknod || other.mknod,
+        }
+    }
+
+    /// What both have.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Self {
+        Self {
+            read: self.read && other.read,
+            write: self.write && other.write,
+            mknod: self.mknod && other.mknod,
+        }
+    }
+
+    /// What this has and the other has not.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self {
+            read: self.read && !other.read,
+            write: self.write && !other.write,
+            mknod: self.mknod && !other.mknod,
+        }
+    }
+
+    /// Whether it is no access at all.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// One line of the device controller: a later one wins over an earlier one.
@@ -159,6 +274,16 @@ pub struct HugepageLimit {
     pub limit: i64,
 }
 
+/// Most resources of one RDMA device; what is `None` is left as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rdma {
+    /// Handles of the device.
+    pub hca_handles: Option<u32>,
+    /// Objects made through them.
+    pub hca_objects: Option<u32>,
+}
+
 /// Classes and priorities of network traffic, cgroup v1 only.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -176,4 +301,36 @@ pub struct NetworkPriority {
     pub interface: String,
     /// Priority.
     pub priority: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_say() {
+        let rate = |major, rate| ThrottleDevice { major, minor: 0, rate };
+        let old = Resources {
+            memory: Memory { limit: Some(100), swap: Some(200), ..Memory::default() },
+            pids: Some(5),
+            block_io: BlockIo { read_bps: vec![rate(8, 1), rate(9, 1)], ..BlockIo::default() },
+            unified: [("memory.high".to_owned(), "1".to_owned())].into(),
+            ..Resources::default()
+        };
+        assert_eq!(old.changed(&Resources::default()), old);
+        let change = Resources {
+            memory: Memory { limit: Some(150), ..Memory::default() },
+            cpu: Cpu { shares: Some(7), ..Cpu::default() },
+            block_io: BlockIo { read_bps: vec![rate(8, 2)], ..BlockIo::default() },
+            unified: [("memory.high".to_owned(), "2".to_owned())].into(),
+            ..Resources::default()
+        };
+        let new = old.changed(&change);
+        assert_eq!(
+            (new.memory.limit, new.memory.swap, new.cpu.shares, new.pids),
+            (Some(150), Some(200), Some(7), Some(5))
+        );
+        assert_eq!(new.block_io.read_bps, [rate(9, 1), rate(8, 2)]);
+        assert_eq!(new.unified["memory.high"], "2");
+    }
 }

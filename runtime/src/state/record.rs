@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Place;
 use crate::config::Config;
 use crate::id::ContainerId;
 
@@ -28,8 +29,8 @@ pub(crate) struct Record {
     /// Whether a checkpoint ended it: its name may be taken by a restore.
     #[serde(default)]
     pub(crate) checkpointed: bool,
-    /// Where its cgroup is, relative to each hierarchy.
-    pub(crate) cgroup: PathBuf,
+    /// Where its cgroup is.
+    pub(crate) cgroup: Place,
     /// What it is made of.
     pub(crate) config: Config,
     /// Keys that a later floe wrote.

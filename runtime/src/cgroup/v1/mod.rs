@@ -1,7 +1,9 @@
 //! Version 1: one directory in each hierarchy.
 
+mod cpuset;
 mod freezer;
 mod limits;
+mod stats;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::{Cgroup, CgroupPaths, CgroupVersion, Entrance, files, tree};
+use super::devices::{self, DeviceList};
+use super::setting::{self, Former};
+use super::{Cgroup, CgroupPaths, CgroupVersion, Entrance, Pressure, Stats, V2, Watch, files, tree};
 use crate::config::Resources;
 use crate::error::{Error, Result};
 
@@ -20,40 +24,63 @@ use crate::error::{Error, Result};
 pub struct V1 {
     /// By the hierarchy's controllers, as [`CgroupPaths`].
     directories: CgroupPaths,
+    /// On a hybrid host, the directory in the unified hierarchy: systemd tells by it whose a process is, and
+    /// controllers that no version 1 hierarchy has may be there.
+    unified: Option<V2>,
 }
 
 impl V1 {
     /// The cgroup with these directories, by hierarchy.
     #[must_use]
     pub fn new(directories: CgroupPaths) -> Self {
-        Self { directories }
+        Self { directories, unified: None }
+    }
+
+    /// With a directory in the unified hierarchy beside them.
+    #[must_use]
+    pub fn beside(self, unified: V2) -> Self {
+        Self { unified: Some(unified), ..self }
     }
 
     /// The directory in the hierarchy that has this controller.
-    fn directory(&self, controller: &str) -> Option<&Path> {
+    pub(super) fn directory(&self, controller: &str) -> Option<&Path> {
         let (_, path) =
             self.directories.iter().find(|(name, _)| name.split(',').any(|each| each == controller))?;
         Some(path)
     }
 
-    /// As [`V1::directory`], for a limit that can't do without.
+    /// As [`V1::directory`], for what can't do without.
     fn needed(&self, controller: &str, needed_for: &str) -> Result<&Path> {
         self.directory(controller).ok_or_else(|| Error::NoController {
             controller: controller.to_owned(),
             needed_for: needed_for.to_owned(),
+            why: "no mounted hierarchy has it".to_owned(),
         })
+    }
+
+    /// The directory in the unified hierarchy, if that one has this controller.
+    fn unified_with(&self, controller: &str) -> Option<&Path> {
+        self.unified.as_ref().filter(|unified| unified.has(controller)).map(V2::path)
+    }
+
+    /// Every directory, the unified one first.
+    fn all(&self) -> impl Iterator<Item = &Path> {
+        self.unified.iter().map(V2::path).chain(self.directories.values().map(PathBuf::as_path))
     }
 
     /// Processes by any hierarchy: one that was moved elsewhere in a single one is still the container's.
     fn all_processes(&self) -> Result<BTreeSet<Pid>> {
         let mut pids = BTreeSet::new();
-        for path in self.directories.values() {
+        for path in self.all() {
             pids.extend(tree::processes(path)?);
         }
         Ok(pids)
     }
 
     fn make_directories(&self) -> Result<()> {
+        if let Some(unified) = &self.unified {
+            unified.make_directory()?;
+        }
         for (name, path) in &self.directories {
             make_with_parents(path, name.split(',').any(|controller| controller == "cpuset"))?;
         }
@@ -72,7 +99,8 @@ impl Cgroup for V1 {
     }
 
     fn directories(&self) -> CgroupPaths {
-        self.directories.clone()
+        let unified = self.unified.iter().map(|unified| (String::new(), unified.path().to_owned()));
+        self.directories.clone().into_iter().chain(unified).collect()
     }
 
     fn freezer_path(&self) -> Option<PathBuf> {
@@ -80,11 +108,11 @@ impl Cgroup for V1 {
     }
 
     fn claim(&self) -> Result<()> {
-        for path in self.directories.values() {
+        for path in self.all() {
             let pids = tree::processes(path)?;
             if !pids.is_empty() {
                 let pids = pids.iter().map(|pid| pid.as_raw()).collect();
-                return Err(Error::CgroupInUse { path: path.clone(), pids });
+                return Err(Error::CgroupInUse { path: path.to_owned(), pids });
             }
         }
         self.make_directories()
@@ -92,21 +120,26 @@ impl Cgroup for V1 {
 
     fn add(&self, pid: Pid) -> Result<()> {
         self.make_directories()?;
-        self.directories.values().try_for_each(|path| move_into(path, pid))
+        self.all().try_for_each(|path| move_into(path, pid))
     }
 
-    fn join(&self, pid: Pid) -> Result<()> {
-        let there: Vec<_> = self.directories.values().filter(|path| path.exists()).collect();
-        if there.is_empty() {
+    fn join(&self, pid: Pid, init: Pid) -> Result<()> {
+        let mut there = self.directories.values().filter(|path| path.exists()).peekable();
+        if there.peek().is_none() {
             let gone = std::io::Error::from(Errno::ENOENT);
             return Err(Error::call("open", self.shown_path().display(), gone));
         }
-        there.into_iter().try_for_each(|path| move_into(path, pid))
+        there.try_for_each(|path| move_into(path, pid))?;
+        match &self.unified {
+            Some(unified) if unified.path().exists() => unified.join(pid, init),
+            _ => Ok(()),
+        }
     }
 
     fn entrance(&self) -> Entrance {
         let tasks = self.directories.values().map(|path| path.join("tasks")).filter(|tasks| tasks.exists());
-        Entrance { directory: None, tasks: tasks.collect() }
+        let unified = self.unified.as_ref().map(V2::entrance).unwrap_or_default();
+        Entrance { tasks: tasks.collect(), ..unified }
     }
 
     fn processes(&self) -> Result<Vec<Pid>> {
@@ -126,8 +159,36 @@ impl Cgroup for V1 {
         self.directory("freezer").map_or(Ok(false), freezer::is_frozen)
     }
 
-    fn apply_limits(&self, resources: &Resources) -> Result<()> {
-        limits::apply(self, resources)
+    fn apply_limits(&self, resources: &Resources) -> Result<Former> {
+        if let Some(unified) = &self.unified
+            && !(resources.hugepage_limits.is_empty()
+                && resources.rdma.is_empty()
+                && resources.unified.is_empty())
+        {
+            unified.make_directories()?;
+        }
+        let plan = limits::plan(self, resources)?;
+        let list = match resources.devices.as_slice() {
+            [] => None,
+            rules => Some((self.needed("devices", "linux.resources.devices")?, DeviceList::of(rules)?)),
+        };
+        let former = setting::make(plan)?;
+        if let Some((dir, list)) = list {
+            devices::enforce_v1(dir, &list).inspect_err(|_| former.take_back())?;
+        }
+        Ok(former)
+    }
+
+    fn watch_out_of_memory(&self) -> Result<Watch> {
+        Watch::v1_oom(self.needed("memory", "telling when memory runs out")?)
+    }
+
+    fn watch_memory_pressure(&self, pressure: Pressure) -> Result<Watch> {
+        Watch::v1_pressure(self.needed("memory", "telling of memory pressure")?, pressure)
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        stats::read(self)
     }
 
     fn kill_all(&self) -> Result<()> {
@@ -146,12 +207,11 @@ impl Cgroup for V1 {
     }
 
     fn destroy(&self) -> Result<()> {
-        self.directories.values().try_for_each(|path| tree::remove(path))
+        self.all().try_for_each(tree::remove)
     }
 }
 
-/// Makes `path` and what is missing above it. A cpuset starts without processors and memory nodes and takes no process
-/// until it has some, so each level gets its parent's.
+/// Makes `path` and what is missing above it.
 fn make_with_parents(path: &Path, cpuset: bool) -> Result<()> {
     if !path.exists() {
         if let Some(parent) = path.parent() {
@@ -159,17 +219,7 @@ fn make_with_parents(path: &Path, cpuset: bool) -> Result<()> {
         }
         files::make_dir(path)?;
     }
-    if cpuset { inherit_cpuset(path) } else { Ok(()) }
-}
-
-fn inherit_cpuset(path: &Path) -> Result<()> {
-    let Some(parent) = path.parent() else { return Ok(()) };
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        if files::read_if_there(path, file)?.is_some_and(|value| value.is_empty()) {
-            files::write(path, file, &files::read(parent, file)?)?;
-        }
-    }
-    Ok(())
+    if cpuset { cpuset::inherit(path) } else { Ok(()) }
 }
 
 /// How often a move that the kernel refuses with `EINVAL` is tried again. It does so for a moment while another

@@ -28,7 +28,7 @@ fn limits_are_converted_to_this_versions_units() {
     assert_eq!(content("memory.max"), "67108864");
     assert_eq!(content("memory.swap.max"), "33554432");
     assert_eq!(content("cpu.weight"), "100");
-    assert_eq!(content("cpu.max"), "50000 100000");
+    assert_eq!(content("cpu.max"), "50000");
     assert_eq!(content("pids.max"), "max");
     assert_eq!(content("memory.high"), "1048576");
 }

@@ -112,8 +112,9 @@ pub(super) fn cgroup_path(linux: &Linux, source: Source<'_>) -> Result<Option<Pa
     if path.components().any(|part| part == std::path::Component::ParentDir) {
         return Err(source.bad("linux.cgroupsPath", "must not hold `..`"));
     }
-    if path.to_string_lossy().contains(':') {
-        return Err(source.unsupported("linux.cgroupsPath", "systemd slices are not made yet; use a path"));
+    // `slice:prefix:name` is for systemd, and no path.
+    if path.to_string_lossy().split(':').count() == 3 {
+        return Ok(Some(path));
     }
     Ok(Some(Path::new("/").join(path)))
 }

@@ -23,6 +23,7 @@ use super::{Config, Hook, Hooks};
 use crate::error::{Error, Result};
 
 pub use process::from_json as process_from_json;
+pub use resources::from_json as resources_from_json;
 pub use template::template;
 
 /// Where messages point to: the file, and helpers that name a key in it.
@@ -131,6 +132,7 @@ fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
         intel_rdt: resctrl::convert(&linux, source)?,
         parent_death_signal: None,
         seccomp: linux.seccomp().as_ref().map(|one| seccomp::convert(one, source)).transpose()?,
+        systemd_cgroup: false,
     };
     linux::refuse_unsupported(&linux, source)?;
     linux::check(&config, source)?;

@@ -1,30 +1,48 @@
 //! The `linux.resources` part.
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources, LinuxThrottleDevice};
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxRdma, LinuxResources, LinuxThrottleDevice};
 
 use super::Source;
 use crate::config::{
     BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority,
-    Resources, ThrottleDevice, WeightDevice,
+    Rdma, Resources, ThrottleDevice, WeightDevice,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Reads the text of a `linux.resources` object, as it is given for an update. Device rules are left out: an update
+/// doesn't touch them.
+///
+/// # Errors
+/// [`Error::Json`].
+pub fn from_json(text: &[u8], file: &Path) -> Result<Resources> {
+    let mut resources: LinuxResources = serde_json::from_slice(text).map_err(|source| Error::Json {
+        path: file.to_owned(),
+        what: "OCI resources",
+        source,
+    })?;
+    resources.set_devices(None);
+    convert(Some(&resources), Source { file })
+}
 
 pub(super) fn convert(resources: Option<&LinuxResources>, source: Source<'_>) -> Result<Resources> {
     let Some(resources) = resources else { return Ok(Resources::default()) };
-    source.refuse(
-        &resources.rdma().as_ref().filter(|list| !list.is_empty()),
-        "linux.resources.rdma",
-        "RDMA limits are not set yet",
-    )?;
     let hugepages = resources.hugepage_limits().iter().flatten();
     Ok(Resources {
         memory: memory(resources),
         cpu: cpu(resources),
-        pids: resources.pids().as_ref().map(|pids| pids.limit()),
+        pids: resources.pids().as_ref().map(|pids| pids.limit()).filter(is_said),
         block_io: block_io(resources),
         devices: device_rules(resources.devices().as_deref().unwrap_or_default(), source)?,
         hugepage_limits: hugepages
             .map(|one| HugepageLimit { page_size: one.page_size().clone(), limit: one.limit() })
+            .collect(),
+        rdma: resources
+            .rdma()
+            .iter()
+            .flatten()
+            .map(|(device, limit)| (device.clone(), rdma(limit)))
             .collect(),
         network: resources.network().as_ref().map_or_else(Network::default, |network| Network {
             class_id: network.class_id(),
@@ -44,28 +62,37 @@ pub(super) fn convert(resources: Option<&LinuxResources>, source: Source<'_>) ->
     })
 }
 
+/// Engines write 0 for what nobody asked for, which runc takes for nothing as well. No limit of these means anything as 0.
+fn is_said<T: Default + PartialEq>(value: &T) -> bool {
+    *value != T::default()
+}
+
 fn memory(resources: &LinuxResources) -> Memory {
     let Some(memory) = resources.memory() else { return Memory::default() };
     Memory {
-        limit: memory.limit(),
-        reservation: memory.reservation(),
-        swap: memory.swap(),
+        limit: memory.limit().filter(is_said),
+        reservation: memory.reservation().filter(is_said),
+        swap: memory.swap().filter(is_said),
         swappiness: memory.swappiness(),
-        disable_oom_killer: memory.disable_oom_killer().unwrap_or(false),
+        disable_oom_killer: memory.disable_oom_killer(),
         check_before_update: memory.check_before_update().unwrap_or(false),
     }
+}
+
+fn rdma(limit: &LinuxRdma) -> Rdma {
+    Rdma { hca_handles: limit.hca_handles(), hca_objects: limit.hca_objects() }
 }
 
 fn cpu(resources: &LinuxResources) -> Cpu {
     let Some(cpu) = resources.cpu() else { return Cpu::default() };
     let list = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     Cpu {
-        shares: cpu.shares(),
-        quota: cpu.quota(),
+        shares: cpu.shares().filter(is_said),
+        quota: cpu.quota().filter(is_said),
         burst: cpu.burst(),
-        period: cpu.period(),
-        realtime_runtime: cpu.realtime_runtime(),
-        realtime_period: cpu.realtime_period(),
+        period: cpu.period().filter(is_said),
+        realtime_runtime: cpu.realtime_runtime().filter(is_said),
+        realtime_period: cpu.realtime_period().filter(is_said),
         cpus: list(cpu.cpus()),
         mems: list(cpu.mems()),
         idle: cpu.idle(),
@@ -85,8 +112,8 @@ fn block_io(resources: &LinuxResources) -> BlockIo {
         .collect()
     };
     BlockIo {
-        weight: io.weight(),
-        leaf_weight: io.leaf_weight(),
+        weight: io.weight().filter(is_said),
+        leaf_weight: io.leaf_weight().filter(is_said),
         weight_devices: io
             .weight_device()
             .iter()
@@ -94,8 +121,8 @@ fn block_io(resources: &LinuxResources) -> BlockIo {
             .map(|one| WeightDevice {
                 major: number(one.major()),
                 minor: number(one.minor()),
-                weight: one.weight(),
-                leaf_weight: one.leaf_weight(),
+                weight: one.weight().filter(is_said),
+                leaf_weight: one.leaf_weight().filter(is_said),
             })
             .collect(),
         read_bps: rates(io.throttle_read_bps_device()),
