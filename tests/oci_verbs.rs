@@ -15,6 +15,8 @@ mod errors;
 mod exec;
 #[path = "oci/life.rs"]
 mod life;
+#[path = "oci/limits.rs"]
+mod limits;
 #[path = "oci/native.rs"]
 mod native;
 #[path = "oci/repair.rs"]

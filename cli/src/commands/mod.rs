@@ -5,6 +5,7 @@ mod checkpoint;
 mod completion;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod inspect;
 mod kill;
@@ -17,6 +18,7 @@ mod spec;
 mod start;
 mod state;
 mod tree;
+mod update;
 mod verify;
 
 use std::io::Write;
@@ -49,6 +51,10 @@ pub enum Verb {
     Delete(delete::Arguments),
     /// Run another process in a container.
     Exec(exec::Arguments),
+    /// Show what a container uses, and when it runs out of memory.
+    Events(events::Arguments),
+    /// Change the limits of a container.
+    Update(update::Arguments),
     /// Show the processes of a container.
     Ps(ps::Arguments),
     /// Freeze every process of a container.
@@ -86,6 +92,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Kill(arguments) => kill::run(globals, &arguments),
         Verb::Delete(arguments) => delete::run(globals, &arguments),
         Verb::Exec(arguments) => exec::run(globals, arguments),
+        Verb::Events(arguments) => events::run(globals, &arguments),
+        Verb::Update(arguments) => update::run(globals, &arguments),
         Verb::Ps(arguments) => ps::run(globals, &arguments),
         Verb::Pause(arguments) => pause::pause(globals, &arguments),
         Verb::Resume(arguments) => pause::resume(globals, &arguments),
