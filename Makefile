@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo test test-long bench lint
+.PHONY: help setup vm build demo test test-long bench lint
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -25,10 +25,13 @@ build: setup ## build the floe binary (target/release/floe)
 demo: build ## a Redis server frozen into one file, gone, and back with every key
 	@scripts/demo
 
-test: setup ## every test but the long ones
+vm: setup ## build the guest of the tests that need another kernel
+	@tests/vm/image
+
+test: vm ## every test but the long ones
 	$(CARGO) test --workspace --locked
 
-test-long: setup ## the tests that take longer
+test-long: vm ## the tests that take longer
 	$(CARGO) test --workspace --locked -- --ignored long_
 
 bench: build ## floe beside crun, runc and podman, as ratios of one run
@@ -41,3 +44,4 @@ lint: setup ## format, clippy, documentation, scripts
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	shellcheck scripts/setup scripts/demo scripts/bundle-busybox scripts/bundle-redis .ci/run
+	shellcheck -x tests/vm/image tests/vm/init tests/vm/guest tests/vm/jobs/lib tests/vm/jobs/cgroup2 tests/vm/jobs/systemd
