@@ -16,15 +16,15 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::config::Process;
 use crate::error::{Error, Result};
-use crate::rootfs::bind_file;
+use crate::rootfs::{Root, bind_file};
 use crate::sys::{self, StandardStream};
 
 /// `DEVPTS_SUPER_MAGIC` of `include/uapi/linux/magic.h`.
 const DEVPTS: u64 = 0x1cd1;
 
 /// Opens a terminal in the container's devpts, makes it the controlling one and the standard streams, and sends the
-/// master over `socket`. With `bind`, it is `/dev/console` as well.
-pub(crate) fn open(socket: &OwnedFd, process: &Process, bind: bool) -> Result<()> {
+/// master over `socket`. With `root`, it is `/dev/console` in there as well.
+pub(crate) fn open(socket: &OwnedFd, process: &Process, root: Option<&Root>) -> Result<()> {
     let master = open_master()?;
     grantpt(&master).map_err(Error::at("grantpt", "/dev/ptmx"))?;
     unlockpt(&master).map_err(Error::at("unlockpt", "/dev/ptmx"))?;
@@ -37,8 +37,8 @@ pub(crate) fn open(socket: &OwnedFd, process: &Process, bind: bool) -> Result<()
         let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&master, size).map_err(Error::at("set the size of", "the terminal"))?;
     }
-    if bind {
-        bind_file(slave.as_fd(), Path::new("/dev/console"))?;
+    if let Some(root) = root {
+        bind_file(root, slave.as_fd(), Path::new("/dev/console"))?;
     }
     send(socket.as_fd(), name.to_bytes(), master.as_fd())?;
     rustix::process::ioctl_tiocsctty(&slave).map_err(Error::at("make controlling", "the terminal"))?;

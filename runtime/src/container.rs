@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::bundle::CONFIG_FILE;
 use crate::cgroup::{Cgroup, Entrance};
 use crate::config::{Config, Process};
 use crate::error::{Error, Result};
@@ -21,7 +22,7 @@ use crate::network;
 use crate::resctrl;
 use crate::seccomp;
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
-use crate::store::{CONFIG_FILE, RECORD_FILE};
+use crate::store::RECORD_FILE;
 
 /// Version of the OCI runtime specification that `state` speaks.
 pub const OCI_VERSION: &str = "1.2.1";
@@ -219,18 +220,18 @@ impl Container {
     /// Lets the first process go on to its program.
     ///
     /// # Errors
-    /// [`Error::WrongStatus`] unless it is created.
+    /// [`Error::WrongStatus`] unless it is created; [`Error::Child`] if a `startContainer` hook fails, [`Error::Hook`] if
+    /// a `poststart` hook does: the container is stopped then.
     pub fn start(&self) -> Result<()> {
         let _lock = self.lock()?;
         self.require("start", &[Status::Created])?;
         let init = self.init_pid().ok_or_else(|| self.not_found())?;
         launch::open_exec_fifo(self.folder.path(), init)?;
         let state = self.oci_state();
-        // The specification: such a failure is a warning.
-        if let Err(error) = hooks::run("poststart", &self.record.config.hooks.poststart, &state) {
-            tracing::warn!("{}", error.in_full());
-        }
-        Ok(())
+        // The specification: such a failure ends the container.
+        hooks::run("poststart", &self.record.config.hooks.poststart, &state).inspect_err(|_| {
+            let _ = self.cgroup.kill_all();
+        })
     }
 
     /// Sends `signal` to the first process, or with `all` to every process.
@@ -289,9 +290,7 @@ impl Container {
         }
         let state = oci_state(&self.record, Status::Stopped, None);
         self.folder.remove()?;
-        if let Err(error) = hooks::run("poststop", &self.record.config.hooks.poststop, &state) {
-            tracing::warn!("{}", error.in_full());
-        }
+        hooks::run_all("poststop", &self.record.config.hooks.poststop, &state);
         Ok(())
     }
 

@@ -9,11 +9,12 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::config::Process;
 use crate::error::{Error, Result};
+use crate::proc::Proc;
 
 /// Of the profile that is none: what asks for it is content with a host without AppArmor.
 const UNCONFINED: &str = "unconfined";
@@ -58,7 +59,7 @@ fn apparmor_is_on(sys: &Path) -> bool {
 ///
 /// # Errors
 /// [`Error::Child`] for a profile that isn't loaded; [`Error::Call`].
-pub(crate) fn set(proc: &OwnedFd, process: &Process) -> Result<()> {
+pub(crate) fn set(proc: &Proc, process: &Process) -> Result<()> {
     if let Some(profile) = &process.apparmor_profile {
         apparmor(proc, profile)?;
     }
@@ -71,7 +72,7 @@ pub(crate) fn set(proc: &OwnedFd, process: &Process) -> Result<()> {
     Ok(())
 }
 
-fn apparmor(proc: &OwnedFd, profile: &str) -> Result<()> {
+fn apparmor(proc: &Proc, profile: &str) -> Result<()> {
     // Linux 5.8 gave AppArmor files of its own, beside those that the first module has.
     let attribute = match open(proc, "thread-self/attr/apparmor/exec") {
         Err(Errno::NOENT) => open(proc, "thread-self/attr/exec"),
@@ -92,8 +93,8 @@ fn apparmor(proc: &OwnedFd, profile: &str) -> Result<()> {
     }
 }
 
-fn open(proc: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
-    openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+fn open(proc: &Proc, path: &str) -> Result<OwnedFd, Errno> {
+    proc.find(Path::new(path), OFlags::WRONLY)
 }
 
 /// The kernel takes a label in one write only.
@@ -141,13 +142,13 @@ mod tests {
             let own = dir.path().join("thread-self");
             fs::create_dir_all(own.join(folder)).unwrap();
             fs::write(own.join(file), "").unwrap();
-            let proc = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+            let proc = Proc::pretended(fs::File::open(dir.path()).unwrap().into());
             set(&proc, &process(Some("strict"), None)).unwrap();
             assert_eq!(fs::read_to_string(own.join(file)).unwrap(), "exec strict");
         }
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("thread-self/attr")).unwrap();
-        let proc = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        let proc = Proc::pretended(fs::File::open(dir.path()).unwrap().into());
         let exec = dir.path().join("thread-self/attr/exec");
         assert!(set(&proc, &process(None, Some("u:r:t:s0"))).is_err());
         fs::write(&exec, "").unwrap();
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn without_apparmor_unconfined_is_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let proc = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        let proc = Proc::pretended(fs::File::open(dir.path()).unwrap().into());
         set(&proc, &process(Some("unconfined"), None)).unwrap();
     }
 }

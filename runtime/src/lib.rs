@@ -15,6 +15,7 @@
 //! freezer ([`cgroup::Cgroup`]), a journal that is on disk before anything is frozen, and a [`Reservation`] of a name
 //! for a container whose processes someone else brings to life.
 
+mod bundle;
 pub mod cgroup;
 pub mod config;
 pub mod console;
@@ -29,6 +30,7 @@ mod labels;
 pub mod launch;
 mod making;
 mod network;
+mod proc;
 mod resctrl;
 mod rootfs;
 mod scheduling;
@@ -38,6 +40,7 @@ mod store;
 mod sys;
 mod undo;
 
+pub use bundle::{Blueprint, read_bundle};
 pub use container::{Container, ExecOptions, JournalGuard, OCI_VERSION, Status};
 pub use error::{Error, Result};
 pub use id::ContainerId;
@@ -46,4 +49,4 @@ pub use making::Reservation;
 pub use network::NetlinkError;
 pub use rootfs::{RestoreRoot, protect_restored};
 pub use state::Verb;
-pub use store::{Blueprint, CreateOptions, DEFAULT_ROOT, Store, read_bundle};
+pub use store::{CreateOptions, DEFAULT_ROOT, Store};

@@ -62,10 +62,11 @@ impl ParentSide for Half {
         network::set_up(&self.record.config, &self.folder, pid)
     }
 
-    fn mounted(&mut self, pid: Pid) -> Result<()> {
+    fn mounted(&mut self, pid: Pid) -> Result<serde_json::Value> {
         let state = crate::container::oci_state(&self.record, Status::Creating, Some(pid));
         hooks::run("prestart", &self.record.config.hooks.prestart, &state)?;
-        hooks::run("createRuntime", &self.record.config.hooks.create_runtime, &state)
+        hooks::run("createRuntime", &self.record.config.hooks.create_runtime, &state)?;
+        Ok(state)
     }
 
     fn listener(&mut self, pid: Pid, listener: OwnedFd) -> Result<()> {
@@ -129,7 +130,7 @@ impl Reservation {
     /// # Errors
     /// [`Error::Hook`](crate::Error::Hook).
     pub fn run_hooks(&mut self, pid: Pid) -> Result<()> {
-        self.half.mounted(pid)
+        self.half.mounted(pid).map(drop)
     }
 
     /// Sets the limits of the configuration, now that everything is in its place.

@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::unistd::Pid;
 
+use crate::bundle::{Blueprint, CONFIG_FILE};
 use crate::cgroup::Place;
-use crate::config::native::{self, ProcessArguments};
-use crate::config::{Config, oci};
-use crate::container::{Container, Status};
+use crate::config::Config;
+use crate::container::{Container, Status, oci_state};
 use crate::error::{Error, Result};
 
+use crate::hooks;
 use crate::id::{ContainerId, HASHED};
 use crate::keyring;
 use crate::launch::{self, LaunchKind, LaunchPlan};
@@ -26,9 +27,6 @@ use crate::undo::Undo;
 /// The state directory of an ordinary call.
 pub const DEFAULT_ROOT: &str = "/run/floe";
 
-/// Name of the file with the bundle's configuration, in the bundle and in a container's folder.
-pub(crate) const CONFIG_FILE: &str = "config.json";
-
 /// How names of folders begin that are being filled. No container has such a name.
 const UNFINISHED: &str = "@new-";
 
@@ -39,45 +37,6 @@ pub(crate) const RECORD_FILE: &str = "state.json";
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
-}
-
-/// What a container is made of: its configuration, as it was given and as this runtime understands it.
-#[derive(Debug, Clone)]
-pub struct Blueprint {
-    /// The folder that it was given in, absolute: a bundle, or where a native configuration lies.
-    pub bundle: PathBuf,
-    /// In OCI's words.
-    pub spec: Vec<u8>,
-    /// As this runtime understands it.
-    pub config: Config,
-    /// Whether it was a native configuration: then `bundle` holds no `config.json`, or that of another container.
-    pub native: bool,
-}
-
-impl Blueprint {
-    /// Of an OCI bundle: a folder with a `config.json`.
-    ///
-    /// # Errors
-    /// As [`read_bundle`]; [`Error::Missing`] without the folder.
-    pub fn of_bundle(bundle: &Path) -> Result<Self> {
-        let bundle = fs::canonicalize(bundle)
-            .map_err(|_| Error::Missing { what: "bundle", path: bundle.to_owned() })?;
-        let (spec, config) = read_bundle(&bundle)?;
-        Ok(Self { bundle, spec, config, native: false })
-    }
-
-    /// Of a native configuration, the JSON of libcontainer's `Config` ([`native`]), with what is to be executed.
-    ///
-    /// # Errors
-    /// [`Error::Missing`], [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
-    pub fn native(file: &Path, process: &ProcessArguments) -> Result<Self> {
-        let missing = || Error::Missing { what: "configuration", path: file.to_owned() };
-        let path = fs::canonicalize(file).map_err(|_| missing())?;
-        let text = fs::read(&path).map_err(Error::at("read", &path))?;
-        let (spec, config) = native::from_json(&text, &path, process)?;
-        let bundle = path.parent().ok_or_else(missing)?.to_owned();
-        Ok(Self { bundle, spec, config, native: true })
-    }
 }
 
 /// What a caller may choose about a new container.
@@ -269,6 +228,12 @@ impl Store {
             extra: Default::default(),
         };
         self.appear(&folder, &spec, &record, journal.as_ref())?;
+        let (hooks, state) =
+            (record.config.hooks.poststop.clone(), oci_state(&record, Status::Stopped, None));
+        undo.push("run the poststop hooks", move || {
+            hooks::run_all("poststop", &hooks, &state);
+            Ok(())
+        });
         let removed = folder.clone();
         undo.push("remove the container's folder", move || removed.remove());
         if network::is_needed(&record.config) {
@@ -401,20 +366,6 @@ fn check_owner(root: &Path) -> Result<()> {
         problem: format!("others may write to the state directory {}", root.display()),
         hint: "make it yours alone (chown, chmod go-w), or choose another --root",
     })
-}
-
-/// Reads a bundle's `config.json`, as it is and as this runtime understands it.
-///
-/// # Errors
-/// [`Error::Missing`], [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
-pub fn read_bundle(bundle: &Path) -> Result<(Vec<u8>, Config)> {
-    let path = bundle.join(CONFIG_FILE);
-    let spec = fs::read(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::Missing { what: "bundle's configuration", path: path.clone() },
-        _ => Error::call("read", path.display(), error),
-    })?;
-    let config = oci::from_json(&spec, &path, bundle)?;
-    Ok((spec, config))
 }
 
 fn check_terminal(config: &Config, console: bool) -> Result<()> {

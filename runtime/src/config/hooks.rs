@@ -12,9 +12,12 @@ pub struct Hook {
     pub path: PathBuf,
     /// Its arguments, `argv[0]` included; empty means just the path.
     pub args: Vec<String>,
-    /// Its whole environment, `NAME=VALUE` each.
+    /// Its whole environment, `NAME=VALUE` each; empty means the runtime's own, which in the container is none.
     pub env: Vec<String>,
-    /// How long it may take; `None` waits without limit.
+    /// The folder that it begins in; `None` leaves it to where its runtime is. An OCI configuration has none.
+    #[serde(default)]
+    pub dir: Option<PathBuf>,
+    /// How long it may take before it is killed; `None` waits without limit.
     pub timeout: Option<Duration>,
 }
 
@@ -26,12 +29,12 @@ pub struct Hooks {
     pub prestart: Vec<Hook>,
     /// As `prestart`, and after it.
     pub create_runtime: Vec<Hook>,
-    /// In the container's namespaces, before the root is changed.
+    /// In the container's namespaces, before the root is changed: the host's files are still there.
     pub create_container: Vec<Hook>,
-    /// In the container, as part of `start`, before the program is executed.
+    /// In the container, as part of `start`, before the program is executed and with its rights.
     pub start_container: Vec<Hook>,
-    /// In the runtime's namespaces after `start`; a failure is a warning.
+    /// In the runtime's namespaces after the program was executed, before `start` returns; a failure ends the container.
     pub poststart: Vec<Hook>,
-    /// In the runtime's namespaces after the container is deleted; a failure is a warning.
+    /// In the runtime's namespaces after the container is deleted, or could not be created; a failure is a warning.
     pub poststop: Vec<Hook>,
 }

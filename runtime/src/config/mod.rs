@@ -33,8 +33,10 @@ pub use capability::{Capabilities, Capability, CapabilitySet};
 pub use device::{Device, DeviceKind, default_devices};
 pub use hooks::{Hook, Hooks};
 pub use memory_policy::{MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode};
-pub use mount::{Mount, MountFlags, MountKind, Propagation};
-pub use namespace::{IdMapping, Namespace, NamespaceKind};
+pub use mount::{
+    IdMaps, Mount, MountFlags, MountIds, MountKind, NO_SYMLINK_FOLLOW, Propagation, Relabel, SourceLink,
+};
+pub use namespace::{IdMapping, Namespace, NamespaceKind, TimeOffset, TimeOffsets};
 use network::{InterfaceName, NetDevice, Route};
 pub use personality::Personality;
 pub use process::{ConsoleSize, Process, Rlimit, RlimitKind, User};
@@ -126,6 +128,16 @@ pub struct Config {
     /// `create` it comes as soon as floe has left. `None` is no signal.
     #[serde(default)]
     pub parent_death_signal: Option<i32>,
+    /// A folder inside the root, which has to be writable, for the host's root at the moment of `pivot_root(2)`. `None`
+    /// needs none: the host's root is put over the new one for that moment.
+    #[serde(default)]
+    pub pivot_dir: Option<PathBuf>,
+    /// The SELinux label of the file systems that are mounted anew.
+    #[serde(default)]
+    pub mount_label: Option<String>,
+    /// How far the clocks of a new time namespace are ahead of the host's.
+    #[serde(default)]
+    pub time_offsets: TimeOffsets,
 }
 
 impl Config {

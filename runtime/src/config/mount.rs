@@ -5,6 +5,12 @@ use std::path::PathBuf;
 use nix::mount::MsFlags;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::IdMapping;
+
+/// `MS_NOSYMFOLLOW` (`include/uapi/linux/mount.h`, Linux 5.10), which nix doesn't name: links on the file system are
+/// not followed.
+pub const NO_SYMLINK_FOLLOW: MsFlags = MsFlags::from_bits_retain(0x100);
+
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -19,6 +25,11 @@ pub enum MountKind {
     Cgroup,
     /// A new instance of a file system of this type: `proc`, `tmpfs`, `devpts`…
     Filesystem(String),
+    /// Nothing new: what is mounted at the destination already gets other flags and options (`MS_REMOUNT`).
+    Remount {
+        /// The mount's own flags only (`MS_REMOUNT | MS_BIND`); otherwise the file system's too.
+        bind: bool,
+    },
 }
 
 /// Propagation of mount events, see `mount_namespaces(7)`.
@@ -61,13 +72,16 @@ impl Propagation {
     }
 }
 
-/// Flags that are set and flags that are expressly cleared. What is in neither keeps its value where there is one
-/// (a bind mount's source) and is off otherwise.
+/// Flags that are set and flags that are expressly cleared.
+///
+/// A bind mount for which neither is given keeps its source's flags. Otherwise it has those that are set and no others,
+/// as runc and `mount --bind -o` have it: only where the kernel does not let go of one (a user namespace, and a mount
+/// that comes from outside of it) and nobody asked for that, it stays. A time of access that is not named is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountFlags {
     /// Flags to set, of `MS_RDONLY`, `MS_NOSUID`, `MS_NODEV`, `MS_NOEXEC`, `MS_NOATIME`, `MS_RELATIME`,
     /// `MS_STRICTATIME`, `MS_NODIRATIME`, `MS_SYNCHRONOUS`, `MS_DIRSYNC`, `MS_MANDLOCK`, `MS_LAZYTIME`, `MS_I_VERSION`,
-    /// `MS_SILENT`.
+    /// `MS_SILENT`, [`NO_SYMLINK_FOLLOW`].
     #[serde(with = "bits")]
     pub set: MsFlags,
     /// Flags to clear, of the same; disjoint from `set`.
@@ -89,6 +103,50 @@ impl MountFlags {
     }
 }
 
+/// Whose the files of a bind mount are as they are seen through it: `MOUNT_ATTR_IDMAP` of `mount_setattr(2)`, Linux
+/// 5.12. Which file systems can do it depends on the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountIds {
+    /// For each id on the file system the one that stands for it; `None` takes the map of the container's user
+    /// namespace.
+    pub maps: Option<IdMaps>,
+    /// Also for everything mounted below the source (`ridmap`).
+    pub recursive: bool,
+}
+
+/// A map of users and one of groups, both with at least one range.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMaps {
+    /// Users: `container` is the id on the file system, `host` the one outside of every user namespace.
+    pub uids: Vec<IdMapping>,
+    /// Groups, alike.
+    pub gids: Vec<IdMapping>,
+}
+
+/// What happens when the source of a bind mount is a symbolic link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceLink {
+    /// What it leads to is bound.
+    #[default]
+    Follow,
+    /// The link itself is bound (crun's `src-nofollow`).
+    Bind,
+    /// A link of the same content is made at the destination, and nothing is bound (crun's `copy-symlink`).
+    Copy,
+}
+
+/// The SELinux label of a bind mount's source is changed to that of the container's mounts (libcontainer's `relabel`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Relabel {
+    /// Without the categories, so that other containers may use it too.
+    #[serde(rename = "z")]
+    Shared,
+    /// With them.
+    #[serde(rename = "Z")]
+    Private,
+}
+
 /// One mount of the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
@@ -108,6 +166,40 @@ pub struct Mount {
     pub data: String,
     /// For a tmpfs: fill it with what the directory under it holds (runc's `tmpcopyup`).
     pub copy_up: bool,
+    /// For a bind mount: whose the files are.
+    #[serde(default)]
+    pub ids: Option<MountIds>,
+    /// For a bind mount whose source is a link.
+    #[serde(default)]
+    pub source_link: SourceLink,
+    /// For a bind mount whose destination is a link: it is covered itself instead of what it leads to (crun's
+    /// `dest-nofollow`).
+    #[serde(default)]
+    pub destination_link: bool,
+    /// For a bind mount, on a host with SELinux.
+    #[serde(default)]
+    pub relabel: Option<Relabel>,
+}
+
+impl Mount {
+    /// A mount without options: the source is bound, or named in `/proc/mounts`.
+    #[must_use]
+    pub fn new(destination: impl Into<PathBuf>, source: Option<PathBuf>, kind: MountKind) -> Self {
+        Self {
+            destination: destination.into(),
+            source,
+            kind,
+            flags: MountFlags::default(),
+            recursive_flags: MountFlags::default(),
+            propagation: Vec::new(),
+            data: String::new(),
+            copy_up: false,
+            ids: None,
+            source_link: SourceLink::Follow,
+            destination_link: false,
+            relabel: None,
+        }
+    }
 }
 
 /// [`MsFlags`] as a number, since nix gives it no serde form.

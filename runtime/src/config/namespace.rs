@@ -1,7 +1,8 @@
 //! Namespaces and the ids inside a user namespace.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,43 @@ pub struct Namespace {
     pub kind: NamespaceKind,
     /// The file of a namespace that is joined (`/proc/PID/ns/net`, `/run/netns/NAME`); `None` creates a new one.
     pub path: Option<PathBuf>,
+}
+
+impl Namespace {
+    /// Whether it is to be joined and is the one that this process is in already: the container would share it.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        let Some(path) = &self.path else { return false };
+        let about = |path: &Path| std::fs::metadata(path).ok().map(|about| (about.dev(), about.ino()));
+        let own = about(&Path::new("/proc/self/ns").join(self.kind.proc_name()));
+        own.is_some() && own == about(path)
+    }
+}
+
+/// How far a clock of a time namespace is ahead of the host's (`time_namespaces(7)`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeOffset {
+    /// Seconds; negative for a clock that is behind.
+    pub secs: i64,
+    /// Nanoseconds on top of them, below 1,000,000,000.
+    pub nanosecs: u32,
+}
+
+/// The offsets of a new time namespace; `None` leaves a clock as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeOffsets {
+    /// Of `CLOCK_MONOTONIC` and what is measured by it.
+    pub monotonic: Option<TimeOffset>,
+    /// Of `CLOCK_BOOTTIME`, which is also what `/proc/uptime` shows.
+    pub boottime: Option<TimeOffset>,
+}
+
+impl TimeOffsets {
+    /// Whether no clock is changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.monotonic.is_none() && self.boottime.is_none()
+    }
 }
 
 /// A range of ids inside a user namespace and the range outside that it stands for, one line of

@@ -2,40 +2,57 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use serde_json::Value;
+
 use super::gone;
 use crate::config::{Config, NamespaceKind, NumberSet};
 use crate::error::{Error, Result};
 use crate::launch::message::{FromChild, Peer, ToChild};
-use crate::{console, keyring, rootfs, sys};
+use crate::proc::Proc;
+use crate::rootfs::Root;
+use crate::{console, hooks, keyring, rootfs, sys};
 
-/// The first process. `proc` is the host's /proc.
+/// The first process. `proc` is none that the container had a hand in. Returns the state that the hooks of `start` are
+/// told.
 pub(super) fn container(
     peer: &mut Peer,
     config: &Config,
-    proc: &OwnedFd,
+    proc: &Proc,
     console_socket: Option<&OwnedFd>,
     keyring: Option<&str>,
-) -> Result<()> {
+) -> Result<Value> {
     let has_mounts = config.namespace(NamespaceKind::Mount).is_some();
     inherited(config)?;
     cgroup_namespace(config)?;
     loopback(config)?;
     new_keyring(config, keyring)?;
-    if has_mounts {
-        rootfs::prepare(config)?;
-    }
+    let root = if has_mounts { Some(rootfs::prepare(config, &mut Floe(peer))?) } else { None };
     peer.send(&FromChild::Mounted)?;
-    let Some(ToChild::ChangeRoot) = peer.receive()? else { return Err(gone()) };
-    change_root(config, has_mounts)?;
+    let Some(ToChild::ChangeRoot(mut state)) = peer.receive()? else { return Err(gone()) };
+    // As it is seen from in here, like everything that these hooks see.
+    state["pid"] = std::process::id().into();
+    hooks::run("createContainer", &config.hooks.create_container, &state)?;
+    let root = change_root(config, root)?;
     if let Some(socket) = console_socket {
-        console::open(socket, &config.process, has_mounts && has_console(config))?;
+        console::open(socket, &config.process, root.as_ref().filter(|_| has_console(config)))?;
     }
     names(config)?;
     rootfs::set_parameters(proc, &config.sysctl)?;
-    if has_mounts {
-        rootfs::protect(config)?;
+    if let Some(root) = root {
+        rootfs::protect(config, &root)?;
     }
-    Ok(())
+    Ok(state)
+}
+
+/// The other side, where mounts are concerned.
+struct Floe<'a>(&'a mut Peer);
+
+impl rootfs::Outside for Floe<'_> {
+    fn tree(&mut self, number: usize) -> Result<OwnedFd> {
+        self.0.send(&FromChild::WantTree(number))?;
+        let Some(ToChild::Tree) = self.0.receive()? else { return Err(gone()) };
+        self.0.receive_fd()
+    }
 }
 
 /// Whether /dev/console is the container's to be made: in a /dev that is bound it would be made on the host.
@@ -51,7 +68,7 @@ pub(super) fn joining(
 ) -> Result<()> {
     inherited(config)?;
     if let Some(socket) = console_socket {
-        console::open(socket, &config.process, false)?;
+        console::open(socket, &config.process, None)?;
     }
     new_keyring(config, keyring)
 }
@@ -94,12 +111,14 @@ fn new_keyring(config: &Config, name: Option<&str>) -> Result<()> {
     name.map_or(Ok(()), |name| keyring::join(name, config.namespace(NamespaceKind::User).is_some()))
 }
 
-fn change_root(config: &Config, has_mounts: bool) -> Result<()> {
-    if has_mounts {
-        return rootfs::enter(config);
+fn change_root(config: &Config, root: Option<Root>) -> Result<Option<Root>> {
+    if let Some(root) = root {
+        rootfs::enter(config, &root)?;
+        return root.entered().map(Some);
     }
     nix::unistd::chroot(&config.rootfs).map_err(Error::at("chroot", &config.rootfs))?;
-    nix::unistd::chdir("/").map_err(Error::at("chdir", "/"))
+    nix::unistd::chdir("/").map_err(Error::at("chdir", "/"))?;
+    Ok(None)
 }
 
 fn names(config: &Config) -> Result<()> {

@@ -10,13 +10,18 @@ mod program;
 mod stage1;
 mod streams;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::container::Status;
 use crate::error::{Error, Result};
-use crate::launch::SOCKET_VARIABLE;
 use crate::launch::message::{Bootstrap, FromChild, Peer, ToChild};
-use crate::{labels, rootfs, sys};
+use crate::launch::{SOCKET_VARIABLE, fail_at};
+use crate::proc::Proc;
+use crate::{hooks, labels, sys};
 use filter::{FilterOnce, Moment};
 
 /// Most descriptors that are passed beside the standard streams and the preserved ones: socket, fifo, console.
@@ -86,7 +91,7 @@ fn stages(peer: &mut Peer, others: Vec<OwnedFd>) -> Result<()> {
     let mut next = |wanted: bool| if wanted { others.next() } else { None };
     let (fifo, console) = (next(bootstrap.fifo), next(bootstrap.console));
     // Before anything of a container's could be in its place.
-    let proc = rootfs::hold_proc()?;
+    let proc = Proc::of_host()?;
     if !stage1::enter(peer, &bootstrap)? {
         return Ok(());
     }
@@ -115,7 +120,7 @@ fn gone() -> Error {
 fn stage2(
     peer: &mut Peer,
     bootstrap: &Bootstrap,
-    proc: OwnedFd,
+    proc: Proc,
     fifo: Option<OwnedFd>,
     console: Option<OwnedFd>,
 ) -> Result<()> {
@@ -125,10 +130,10 @@ fn stage2(
     // Modes are as they are given; the program gets its own mask at last.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     let keyring = bootstrap.keyring.as_deref();
-    match bootstrap.exec {
+    let state = match bootstrap.exec {
         false => build::container(peer, &config, &proc, console.as_ref(), keyring)?,
-        true => build::joining(&config, console.as_ref(), keyring)?,
-    }
+        true => build::joining(&config, console.as_ref(), keyring).map(|()| Value::Null)?,
+    };
     drop(console);
     streams::reopen_null()?;
     peer.send(&FromChild::WantLimits)?;
@@ -154,9 +159,18 @@ fn stage2(
         filter.load_if_due(Moment::Last, peer)?;
         return program.execute();
     };
-    program::wait_at(fifo, proc)
-        .and_then(|_held| filter.load_if_due(Moment::Last, peer).and_then(|()| program.execute()))
-        .inspect_err(complain)
+    let start = program::wait_at(fifo, proc).inspect_err(complain)?;
+    if let Err(error) = start_container(&config, state) {
+        fail_at(start.as_fd(), &error.in_full());
+        return Err(error);
+    }
+    filter.load_if_due(Moment::Last, peer).and_then(|()| program.execute()).inspect_err(complain)
+}
+
+/// The hooks that are part of `start`, with the rights and the view of the program.
+fn start_container(config: &Config, mut state: Value) -> Result<()> {
+    state["status"] = Status::Created.to_string().into();
+    hooks::run("startContainer", &config.hooks.start_container, &state)
 }
 
 /// Floe has left with `create`; what happens at `start` can be said to the container's standard error only.

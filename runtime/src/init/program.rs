@@ -1,16 +1,17 @@
 //! The program: found as the container's user finds it, and executed.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 
 use super::{identity, streams};
 use crate::config::Process;
 use crate::error::{Error, Result};
+use crate::proc::Proc;
 use crate::sys;
 
 /// Where a program is looked for when the container's environment has no PATH: what execvp(3) and shells take.
@@ -174,19 +175,12 @@ fn home_in(passwd: &str, uid: u32) -> Option<&str> {
     })
 }
 
-/// Waits at the fifo until `start` opens its other end. `proc` is the host's /proc, through which the fifo is opened:
-/// its path is out of reach, and what the container has at /proc may be anything.
-/// The end that is returned is held until then.
-pub(super) fn wait_at(fifo: OwnedFd, proc: OwnedFd) -> Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags, openat};
-    let path = format!("self/fd/{}", fifo.as_raw_fd());
-    let end = loop {
-        match openat(&proc, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => break other.map_err(Error::at("open", "the exec fifo"))?,
-        }
-    };
-    // Before the program is executed: its path could lead through this directory of the host.
+/// Waits at the fifo until `start` opens its other end. It is opened through `proc`, since its path is out of reach and
+/// what the container has at /proc may be anything.
+/// The end that is returned is held until the program is executed.
+pub(super) fn wait_at(fifo: OwnedFd, proc: Proc) -> Result<OwnedFd> {
+    let end = proc.reopen(fifo.as_fd(), OFlags::WRONLY, Path::new("the exec fifo"))?;
+    // Before the program is executed: its path could lead through this directory.
     drop(proc);
     // Nothing is written: a `start` that was killed meanwhile would not read it, and SIGPIPE would end the process that
     // was just started. The end stays open until execve(2), whose success `start` sees by that.

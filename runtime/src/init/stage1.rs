@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -32,6 +33,11 @@ pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
     if bootstrap.create.contains(&NamespaceKind::Time) {
         nix::sched::unshare(NamespaceKind::Time.flag())
             .map_err(Error::at("unshare", "the time namespace"))?;
+        // Before a process is in it: after that they are fixed (time_namespaces(7)).
+        if bootstrap.clocks {
+            peer.send(&FromChild::SetClocks)?;
+            let Some(ToChild::ClocksSet) = peer.receive()? else { return Err(gone()) };
+        }
     }
     fork(peer, bootstrap, doors)
 }
@@ -115,12 +121,18 @@ fn join(bootstrap: &Bootstrap) -> Result<()> {
 }
 
 fn open(kind: NamespaceKind, path: &Path, exec: bool) -> Result<Option<Target<'_>>> {
-    match File::open(path) {
+    // Not to wait at a fifo, or to get a terminal.
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) if is_own(kind, &file) => Ok(None),
         Ok(file) => Ok(Some(Target { kind, path, file })),
         // A kernel without this kind has no such file, and no container has such a namespace there.
         Err(error) if exec && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::call("open", format!("the {kind} namespace {}", path.display()), error)),
+        Err(error) => Err(Error::call(
+            "open",
+            format!("the {kind} namespace {} (linux.namespaces)", path.display()),
+            error,
+        )),
     }
 }
 
@@ -131,7 +143,11 @@ impl Target<'_> {
 
     fn explain(&self, errno: Errno) -> Error {
         match errno {
-            Errno::EINVAL => Error::start(format!("{} is no {} namespace", self.path.display(), self.kind)),
+            Errno::EINVAL => Error::start(format!(
+                "linux.namespaces: {} is no {} namespace",
+                self.path.display(),
+                self.kind
+            )),
             errno => {
                 Error::call("setns", format!("to the {} namespace {}", self.kind, self.path.display()), errno)
             }

@@ -155,6 +155,11 @@ mod tests {
             .spawn()
             .unwrap();
         drop(high);
+        // `spawn` comes back when the child has let go of this process's memory, a moment before it has its own.
+        let command = format!("/proc/{}/cmdline", child.id());
+        while !String::from_utf8_lossy(&std::fs::read(&command).unwrap()).contains("waits_for_its_input") {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let exe = format!("/proc/{}/exe", child.id());
         let refused = |result: std::io::Result<()>| result.unwrap_err().raw_os_error();
         // Not a write, which a program that runs refuses anyhow.

@@ -5,7 +5,7 @@
 //! closes it, which `start` sees as a hang-up; a `start` that is killed after it has opened the fifo has started the
 //! container all the same.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::unistd::Pid;
@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 
 /// Name of the fifo in a container's folder at which the first process waits for `start`.
 pub const EXEC_FIFO: &str = "exec.fifo";
+
+/// Longest words that are said through the fifo (`PIPE_BUF`).
+const WORDS: usize = 4096;
 
 /// How often it is looked whether the process still waits: no event tells of somebody else's start.
 const LOOK_AGAIN: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -39,7 +42,7 @@ pub fn make_exec_fifo(state_dir: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Missing`] when there is no fifo: it has been started already. [`Error::Child`] when `init` has ended, or
-/// ends, instead of opening it.
+/// ends, instead of opening it, or says what keeps it from going on.
 pub fn open_exec_fifo(state_dir: &Path, init: Pid) -> Result<()> {
     let path = state_dir.join(EXEC_FIFO);
     let ended = || Error::start(format!("process {init} has ended before it was started"));
@@ -71,7 +74,19 @@ pub fn open_exec_fifo(state_dir: &Path, init: Pid) -> Result<()> {
             break;
         }
     }
-    std::fs::remove_file(&path).map_err(Error::at("remove", &path))
+    std::fs::remove_file(&path).map_err(Error::at("remove", &path))?;
+    let mut words = vec![0; WORDS];
+    match rustix::io::read(&fifo, &mut words) {
+        Ok(length @ 1..) => Err(Error::start(String::from_utf8_lossy(&words[..length]))),
+        _ => Ok(()),
+    }
+}
+
+/// Says to the `start` at the other end of the fifo what keeps the process from going on to its program. It ends then.
+pub(crate) fn fail_at(fifo: BorrowedFd<'_>, words: &str) {
+    // A write of this size is one piece (pipe(7)). If nobody listens any more, SIGPIPE ends the process, as it would
+    // have ended anyway.
+    let _ = rustix::io::write(fifo, &words.as_bytes()[..words.len().min(WORDS)]);
 }
 
 /// The fifo as the child gets it: its root will be another one when it opens it.
@@ -82,7 +97,7 @@ pub(super) fn for_child(state_dir: &Path) -> Result<OwnedFd> {
 }
 
 /// A descriptor of a process that becomes readable when it has ended.
-pub(super) fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
+pub(crate) fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
     let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::SRCH)?;
     pidfd_open(pid, PidfdFlags::empty())
 }
@@ -132,10 +147,28 @@ mod tests {
         make_exec_fifo(dir.path()).unwrap();
         let path = dir.path().join(EXEC_FIFO);
         let mut child = sleeper();
-        let writer = std::thread::spawn(move || std::fs::write(path, [0]).unwrap());
+        let writer =
+            std::thread::spawn(move || drop(std::fs::File::options().write(true).open(path).unwrap()));
         open_exec_fifo(dir.path(), id(&child)).unwrap();
         writer.join().unwrap();
         assert!(matches!(open_exec_fifo(dir.path(), id(&child)), Err(Error::Missing { .. })));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn what_keeps_it_from_going_on_is_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        make_exec_fifo(dir.path()).unwrap();
+        let path = dir.path().join(EXEC_FIFO);
+        let mut child = sleeper();
+        let writer = std::thread::spawn(move || {
+            let end = std::fs::File::options().write(true).open(path).unwrap();
+            fail_at(end.as_fd(), &"no luck".repeat(1000));
+        });
+        let error = open_exec_fifo(dir.path(), id(&child)).unwrap_err().to_string();
+        assert!(error.contains("no luck") && error.len() <= 2 * WORDS, "{error}");
+        writer.join().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
@@ -145,7 +178,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..50 {
             make_exec_fifo(dir.path()).unwrap();
-            let script = format!("echo -n 0 > {}", dir.path().join(EXEC_FIFO).display());
+            let script = format!(": > {}", dir.path().join(EXEC_FIFO).display());
             let script = format!("printf floe:init > /proc/self/comm; {script}");
             let mut child = Command::new("sh").args(["-c", &script]).spawn().unwrap();
             open_exec_fifo(dir.path(), id(&child)).unwrap();

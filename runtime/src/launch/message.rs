@@ -1,9 +1,15 @@
 //! What the two sides say to each other: JSON behind its length, over a socket pair.
 
-use std::io::{Read, Write};
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +50,7 @@ pub(crate) struct Join {
 }
 
 /// What stage 1 needs.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bootstrap {
     /// The ways into its cgroup.
     pub(crate) cgroup: Entrance,
@@ -60,6 +66,8 @@ pub(crate) struct Bootstrap {
     pub(crate) preserve_fds: u32,
     /// The session keyring that it joins.
     pub(crate) keyring: Option<String>,
+    /// Whether the new time namespace gets offsets.
+    pub(crate) clocks: bool,
     /// A directory of the host that becomes the root, where no mount namespace that is joined says it.
     pub(crate) root: Option<PathBuf>,
 }
@@ -71,11 +79,15 @@ pub(crate) enum ToChild {
     Bootstrap(Bootstrap),
     /// The id maps are written.
     Mapped,
+    /// The offsets of the clocks are written.
+    ClocksSet,
     /// What the container is to be, without its profile of system calls, and that profile compiled; the process is in
     /// its cgroup and has its network.
     Config(Box<Config>, Option<Filter>),
-    /// The hooks have run: change the root.
-    ChangeRoot,
+    /// The tree that was wanted; its descriptor follows ([`Peer::receive_fd`]).
+    Tree,
+    /// The hooks outside have run, now it is the turn of those inside, with this state: then change the root.
+    ChangeRoot(serde_json::Value),
     /// They are set.
     LimitsSet,
     /// Everything is written down: go on to the program.
@@ -87,6 +99,8 @@ pub(crate) enum ToChild {
 pub(crate) enum FromChild {
     /// The user namespace needs its maps.
     MapIds,
+    /// The time namespace needs its offsets.
+    SetClocks,
     /// The container's process.
     Forked {
         /// Its number outside.
@@ -94,6 +108,8 @@ pub(crate) enum FromChild {
         /// Whether it is in its cgroup, or gets itself there before anything else.
         placed: bool,
     },
+    /// The source of this mount of the configuration is wanted, made with the host's rights.
+    WantTree(usize),
     /// Everything is mounted, and the root is still the host's.
     Mounted,
     /// The root is changed; resource limits are to be set now, while it still has its first user.
@@ -139,6 +155,33 @@ impl Peer {
         })
     }
 
+    /// Sends a descriptor, behind a message that says what it is.
+    pub(crate) fn send_fd(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
+        let fds = [fd];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        sendmsg(&self.0, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)
+            .map(drop)
+            .map_err(Error::at("send a descriptor over", "the start-up socket"))
+    }
+
+    /// Receives one, close-on-exec.
+    pub(crate) fn receive_fd(&mut self) -> Result<OwnedFd> {
+        // One byte, so that nothing of the next message is taken with it.
+        let mut byte = [0u8];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut byte)];
+        recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+            .map_err(Error::at("receive a descriptor over", "the start-up socket"))?;
+        let fd = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        fd.ok_or_else(|| Error::start("no descriptor came over the start-up socket"))
+    }
+
     /// `None` when the other side is gone.
     pub(crate) fn receive<M: Message>(&mut self) -> Result<Option<M>> {
         let failed = || Error::at("read from", "the start-up socket");
@@ -167,6 +210,8 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]
@@ -190,6 +235,21 @@ mod tests {
             panic!("something else")
         };
         assert!(words.len() <= WORDS + 3 && words.ends_with('…'));
+    }
+
+    #[test]
+    fn a_descriptor_arrives_between_messages() {
+        let (one, two) = UnixStream::pair().unwrap();
+        let (mut one, mut two) = (Peer::new(one), Peer::new(two));
+        one.send(&ToChild::Tree).unwrap();
+        one.send_fd(std::fs::File::open("/dev/null").unwrap().as_fd()).unwrap();
+        one.send(&ToChild::Execute).unwrap();
+        assert!(matches!(two.receive().unwrap(), Some(ToChild::Tree)));
+        let fd = two.receive_fd().unwrap();
+        assert!(rustix::fs::fstat(&fd).is_ok());
+        assert!(matches!(two.receive().unwrap(), Some(ToChild::Execute)));
+        one.send(&ToChild::Execute).unwrap();
+        assert!(two.receive_fd().is_err(), "a byte without one");
     }
 
     #[test]

@@ -11,14 +11,20 @@
 //!    │ ◄── MapIds ────────────    │ unshared its user namespace
 //!    │ writes uid_map, gid_map    │
 //!    │ ── Mapped ──────────────►  │
+//!    │ ◄── SetClocks ─────────    │ unshared its time namespace
+//!    │ writes timens_offsets      │
+//!    │ ── ClocksSet ───────────►  │
 //!    │                            │ clone3(CLONE_PARENT, new namespaces, cgroup) ─► │ goes into its cgroup, waits
 //!    │ ◄── Forked(pid) ───────    │ exits
 //!    │ ParentSide::place: its cgroup, where it could not go itself; ParentSide::placed: limits
 //!    │ ParentSide::network
 //!    │ ── Config ────────────────────────────────────────────────────────► │ cgroup namespace, loopback, mounts
+//!    │ ◄── WantTree(number) ─────────────────────────────────────────────  │ (for each mount that needs it)
+//!    │ makes its source in the mount namespace
+//!    │ ── Tree, a descriptor ────────────────────────────────────────────► │
 //!    │ ◄── Mounted ──────────────────────────────────────────────────────  │ (not when joining)
 //!    │ ParentSide::mounted: hooks
-//!    │ ── ChangeRoot ────────────────────────────────────────────────────► │ root, names, protected paths
+//!    │ ── ChangeRoot(state) ─────────────────────────────────────────────► │ hooks, root, names, protected paths
 //!    │ ◄── WantLimits ───────────────────────────────────────────────────  │
 //!    │ resource limits, OOM score, scheduling
 //!    │ ── LimitsSet ─────────────────────────────────────────────────────► │ user, capabilities; finds its program
@@ -27,7 +33,7 @@
 //!    │ ◄── Ready ────────────────────────────────────────────────────────  │
 //!    │ ParentSide::created: the record
 //!    │ ── Execute ───────────────────────────────────────────────────────► │ opens the exec fifo: waits for `start`
-//!    │                                                                     │ execve
+//!    │                                                                     │ hooks, execve
 //! ```
 //!
 //! At every step the child may say `Failed` instead, and either side may be gone, which the other sees as the end of
@@ -41,8 +47,9 @@ mod exe;
 mod fifo;
 pub(crate) mod message;
 mod outside;
+mod user_namespace;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -51,13 +58,14 @@ use command_fds::{CommandFdExt, FdMapping};
 use nix::unistd::Pid;
 
 use crate::cgroup::Entrance;
-use crate::config::{Config, NamespaceKind, Seccomp};
+use crate::config::{Config, MountIds, NamespaceKind, Seccomp};
 use crate::error::{Error, Result};
-use crate::{labels, scheduling, seccomp};
+use crate::{labels, rootfs, scheduling, seccomp};
 use message::{Bootstrap, FromChild, Join, Peer, ToChild};
+use user_namespace::UserNamespaces;
 
-pub(crate) use fifo::waits_for_start;
 pub use fifo::{EXEC_FIFO, make_exec_fifo, open_exec_fifo};
+pub(crate) use fifo::{fail_at, pidfd, waits_for_start};
 
 /// Tells the child under which number it finds the socket, and how many descriptors from there on are for it.
 pub(crate) const SOCKET_VARIABLE: &str = "_FLOE_INIT_SOCKET";
@@ -120,12 +128,12 @@ pub trait ParentSide {
     }
 
     /// Everything is mounted and the root is still the host's: the point of the `prestart` and `createRuntime` hooks.
-    /// Not for a process that joins.
+    /// Returns the state for those that follow in the container. Not for a process that joins.
     ///
     /// # Errors
     /// Ends the launch.
-    fn mounted(&mut self, _pid: Pid) -> Result<()> {
-        Ok(())
+    fn mounted(&mut self, _pid: Pid) -> Result<serde_json::Value> {
+        Ok(serde_json::Value::Null)
     }
 
     /// The process is under a filter, and an agent hears from `listener` of the system calls about which it is to decide.
@@ -181,6 +189,9 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     }
     side.placed(pid)?;
     side.network(pid)?;
+    if joined.is_none() {
+        rootfs::change_sources(&plan.config)?;
+    }
     peer.send(&ToChild::Config(Box::new(Config { seccomp: None, ..plan.config.clone() }), filter))?;
     until_ready(&mut peer, plan, side, pid)?;
     side.created(pid)?;
@@ -203,8 +214,12 @@ fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result
     loop {
         match heard(peer, plan)? {
             FromChild::MapIds => {
-                outside::map_ids(guard.stage1_pid(), &plan.config)?;
+                outside::map_ids(guard.stage1_pid(), &plan.config.uid_mappings, &plan.config.gid_mappings)?;
                 peer.send(&ToChild::Mapped)?;
+            }
+            FromChild::SetClocks => {
+                outside::set_clocks(guard.stage1_pid(), &plan.config.time_offsets)?;
+                peer.send(&ToChild::ClocksSet)?;
             }
             FromChild::Forked { pid, placed } if pid > 0 => {
                 let pid = Pid::from_raw(pid);
@@ -219,11 +234,17 @@ fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result
 
 /// The part of the container's process, to where it waits.
 fn until_ready(peer: &mut Peer, plan: &LaunchPlan, side: &mut dyn ParentSide, pid: Pid) -> Result<()> {
+    let mut namespaces = UserNamespaces::default();
     loop {
         match heard(peer, plan)? {
+            FromChild::WantTree(number) => {
+                let tree = tree(plan, number, pid, &mut namespaces)?;
+                peer.send(&ToChild::Tree)?;
+                peer.send_fd(tree.as_fd())?;
+            }
             FromChild::Mounted => {
-                side.mounted(pid)?;
-                peer.send(&ToChild::ChangeRoot)?;
+                let state = side.mounted(pid)?;
+                peer.send(&ToChild::ChangeRoot(state))?;
             }
             FromChild::WantLimits => {
                 outside::set_oom_score(pid, &plan.config.process)?;
@@ -242,6 +263,32 @@ fn until_ready(peer: &mut Peer, plan: &LaunchPlan, side: &mut dyn ParentSide, pi
             _ => return Err(out_of_order()),
         }
     }
+}
+
+/// The source of a mount, made with this process's rights. The user namespace whose ids it gets is the container's
+/// own, unless the mount has maps.
+fn tree(plan: &LaunchPlan, number: usize, pid: Pid, namespaces: &mut UserNamespaces) -> Result<OwnedFd> {
+    let mount = plan.config.mounts.get(number).ok_or_else(out_of_order)?;
+    if !nix::unistd::geteuid().is_root() {
+        // Then floe may do no more than the child could.
+        let what = if mount.ids.is_some() { "map the ids of" } else { "reach" };
+        let source = mount.source.as_deref().unwrap_or(&mount.destination).display();
+        return Err(Error::Refused {
+            problem: format!("mounts[{number}]: only root can {what} {source}"),
+            hint: "run floe as root, or choose a source that is yours, without a mapping of its ids",
+        });
+    }
+    let own;
+    let namespace = match &mount.ids {
+        None => None,
+        Some(MountIds { maps: Some(maps), .. }) => Some(namespaces.with(maps)?.as_fd()),
+        Some(MountIds { maps: None, .. }) => {
+            let path = format!("/proc/{pid}/ns/user");
+            own = std::fs::File::open(&path).map_err(Error::at("open", &path))?;
+            Some(own.as_fd())
+        }
+    };
+    rootfs::tree_for(mount, pid, namespace)
 }
 
 /// What the child says, if it is no failure.
@@ -269,6 +316,11 @@ fn spawn(plan: &LaunchPlan, socket: UnixStream) -> Result<Child> {
     if let Some(console) = &plan.console {
         passed.push(console.try_clone().map_err(Error::at("duplicate", "the console socket"))?);
     }
+    spawn_init(passed, first)
+}
+
+/// Starts `floe init` with these descriptors, from number `first` on; the first of them is its socket.
+fn spawn_init(passed: Vec<OwnedFd>, first: i32) -> Result<Child> {
     let own = exe::OwnProgram::open(first + 3)?;
     let program = own.path();
     let mut command = Command::new(&program);
@@ -314,6 +366,7 @@ fn bootstrap(plan: &LaunchPlan, cgroup: Entrance) -> Bootstrap {
         console: plan.console.is_some(),
         preserve_fds: plan.preserve_fds,
         keyring: plan.keyring.clone(),
+        clocks: !exec && !plan.config.time_offsets.is_empty(),
         root: match plan.kind {
             // Its mount namespace is the host's, in which it only changed its root.
             LaunchKind::Exec { init } if plan.config.namespace(NamespaceKind::Mount).is_none() => {

@@ -9,18 +9,18 @@ use nix::unistd::Pid;
 use rustix::process::PidfdGetfdFlags;
 
 use super::fifo;
-use crate::config::{Config, IdMapping, Process, Rlimit};
+use crate::config::{IdMapping, Process, Rlimit, TimeOffset, TimeOffsets};
 use crate::error::{Error, Result};
 use crate::sys;
 
 /// Writes the id maps of `pid`'s new user namespace. `user_namespaces(7)`.
-pub(super) fn map_ids(pid: i32, config: &Config) -> Result<()> {
+pub(super) fn map_ids(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         // Who isn't privileged may map groups only after giving up setgroups(2).
         let path = format!("/proc/{pid}/setgroups");
         fs::write(&path, "deny").map_err(Error::at("write", &path))?;
     }
-    for (file, mappings) in [("uid_map", &config.uid_mappings), ("gid_map", &config.gid_mappings)] {
+    for (file, mappings) in [("uid_map", uids), ("gid_map", gids)] {
         let path = format!("/proc/{pid}/{file}");
         let text = map_text(mappings);
         let mut file = fs::OpenOptions::new().write(true).open(&path).map_err(Error::at("open", &path))?;
@@ -29,6 +29,28 @@ pub(super) fn map_ids(pid: i32, config: &Config) -> Result<()> {
             .map_err(|error| Error::call("write", format!("{:?} to {path}", text.trim()), error))?;
     }
     Ok(())
+}
+
+/// Writes the offsets of the clocks of the time namespace that `pid` has made for its children. `time_namespaces(7)`.
+pub(super) fn set_clocks(pid: i32, offsets: &TimeOffsets) -> Result<()> {
+    let path = format!("/proc/{pid}/timens_offsets");
+    let text = clocks_text(offsets);
+    let mut file = fs::OpenOptions::new().write(true).open(&path).map_err(Error::at("open", &path))?;
+    file.write_all(text.as_bytes()).map_err(|error| match error.raw_os_error() {
+        Some(nix::libc::ERANGE) => Error::Refused {
+            problem: format!("the kernel takes no such offsets of clocks: {}", text.trim().replace('\n', ", ")),
+            hint: "a clock may neither be below 0 nor run out within decades: change linux.timeOffsets in config.json",
+        },
+        _ => Error::call("write", format!("{:?} to {path}", text.trim()), error),
+    })
+}
+
+fn clocks_text(offsets: &TimeOffsets) -> String {
+    let clocks = [("monotonic", offsets.monotonic), ("boottime", offsets.boottime)];
+    let line = |(name, offset): (&str, Option<TimeOffset>)| {
+        offset.map_or(String::new(), |offset| format!("{name} {} {}\n", offset.secs, offset.nanosecs))
+    };
+    clocks.map(line).concat()
 }
 
 fn map_text(mappings: &[IdMapping]) -> String {
@@ -118,6 +140,14 @@ mod tests {
         let one = IdMapping { container: 0, host: 1000, count: 1 };
         let two = IdMapping { container: 1, host: 100_000, count: 65_535 };
         assert_eq!(map_text(&[one, two]), "0 1000 1\n1 100000 65535\n");
+    }
+
+    #[test]
+    fn a_clock_that_is_left_alone_has_no_line() {
+        let offset = |secs, nanosecs| Some(TimeOffset { secs, nanosecs });
+        let offsets = TimeOffsets { monotonic: offset(-5, 7), boottime: offset(86_400, 0) };
+        assert_eq!(clocks_text(&offsets), "monotonic -5 7\nboottime 86400 0\n");
+        assert_eq!(clocks_text(&TimeOffsets { monotonic: None, ..offsets }), "boottime 86400 0\n");
     }
 
     #[test]

@@ -5,6 +5,12 @@
 //! directory for a link meanwhile. So it is walked name by name: each is opened in the directory before it without
 //! following (`O_NOFOLLOW`), and links are followed here, on a stack of the directories that are held open. `..` goes
 //! down that stack and never below the root. What is found is a descriptor, and it is used as one.
+//!
+//! A folder on which something is mounted can still be renamed, from a mount namespace in which nothing is mounted
+//! there. So the way into the file systems at the top whose content matters (`/proc`, `/sys`, `/dev`) does not go by
+//! name: [`Root::keep`] holds what was mounted, and it is that which the walk enters.
+//!
+//! Why this and not `openat2(2)` with `RESOLVE_IN_ROOT`: `docs/decisions/0007-paths-beneath-the-root.md`.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -12,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, fstat, mkdirat, openat, readlinkat, statx};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -24,6 +30,8 @@ const MAX_LINKS: u32 = 40;
 #[derive(Debug)]
 pub(crate) struct Root {
     fd: OwnedFd,
+    /// What is mounted on folders of the root, by their names.
+    kept: Vec<(OsString, OwnedFd)>,
 }
 
 impl AsFd for Root {
@@ -38,7 +46,7 @@ pub(crate) struct Found {
     fd: OwnedFd,
     /// Where it is as seen from the root: absolute, without links.
     pub(crate) path: PathBuf,
-    /// What it is; never a link.
+    /// What it is; a link only from [`Root::entry`].
     pub(crate) kind: FileType,
     /// Whether it was made by this call.
     pub(crate) new: bool,
@@ -63,13 +71,46 @@ impl Root {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = openat(rustix::fs::CWD, path, flags, Mode::empty()).map_err(Error::at("open", path))?;
-        Ok(Self { fd })
+        Ok(Self { fd, kept: Vec::new() })
     }
 
     /// The directory that `fd` is a descriptor of.
     pub(crate) fn of(fd: BorrowedFd<'_>) -> Result<Self> {
         let fd = fd.try_clone_to_owned().map_err(Error::at("duplicate", "a directory's descriptor"))?;
-        Ok(Self { fd })
+        Ok(Self { fd, kept: Vec::new() })
+    }
+
+    /// From now on the folder `name` of the root is `mount`, which was mounted there, whatever is found by its name.
+    pub(crate) fn keep(&mut self, name: &OsStr, mount: BorrowedFd<'_>) -> Result<()> {
+        let fd = mount.try_clone_to_owned().map_err(Error::at("duplicate", "a mount's descriptor"))?;
+        self.kept.retain(|(other, _)| other != name);
+        self.kept.push((name.to_owned(), fd));
+        Ok(())
+    }
+
+    /// The same root for one who has changed into it.
+    pub(crate) fn entered(self) -> Result<Self> {
+        Ok(Self { kept: self.kept, ..Self::open(Path::new("/"))? })
+    }
+
+    /// Whether every folder that is kept is still found by its name.
+    ///
+    /// # Errors
+    /// [`Error::Child`]: somebody has put it elsewhere meanwhile, and what a program sees by that name is not what was
+    /// mounted, masked and made read-only.
+    pub(crate) fn check_kept(&self) -> Result<()> {
+        for (name, fd) in &self.kept {
+            let shown = Path::new("/").join(name);
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let found = openat(&self.fd, name, flags, Mode::empty()).map_err(Error::at("open", &shown))?;
+            if mount_id(&found, &shown)? != mount_id(fd, &shown)? {
+                return Err(Error::start(format!(
+                    "{} was moved elsewhere by somebody while the container was made",
+                    shown.display()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// What `path` leads to, links being followed within the root; `None` if it does not exist.
@@ -110,9 +151,31 @@ impl Root {
         Ok((self.folder(path.parent().unwrap_or(Path::new("/")))?, name))
     }
 
+    /// What is at `path` itself, be it a link: the last name is not followed. An empty file is made if nothing is.
+    pub(crate) fn entry(&self, path: &Path) -> Result<Found> {
+        let failed = |error| Error::call("make the file in the container", path.display(), error);
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mut new = false;
+        let fd = match openat(&parent, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                new = match openat(&parent, name, create, Mode::from(0o644)) {
+                    Ok(_) => true,
+                    Err(Errno::EXIST) => false,
+                    Err(error) => return Err(failed(error)),
+                };
+                openat(&parent, name, flags, Mode::empty())
+            }
+            other => other,
+        };
+        let fd = fd.map_err(failed)?;
+        let kind = FileType::from_raw_mode(fstat(&fd).map_err(failed)?.st_mode);
+        Ok(Found { fd, path: parent.path.join(name), kind, new })
+    }
+
     fn walk(&self, path: &Path, make: Make) -> Result<Found, Errno> {
-        let mut walk =
-            Walk { root: self.fd.as_fd(), stack: Vec::new(), todo: VecDeque::new(), links: 0, new: false };
+        let mut walk = Walk { root: self, stack: Vec::new(), todo: VecDeque::new(), links: 0, new: false };
         walk.put_in_front(path);
         while let Some(name) = walk.todo.pop_front() {
             if name == ".." {
@@ -127,7 +190,7 @@ impl Root {
 
 /// A walk that is under way.
 struct Walk<'a> {
-    root: BorrowedFd<'a>,
+    root: &'a Root,
     /// The directories from below the root to where it is.
     stack: Vec<(OwnedFd, OsString)>,
     /// The names that are still to go; `..` among them.
@@ -138,7 +201,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn here(&self) -> BorrowedFd<'_> {
-        self.stack.last().map_or(self.root, |(fd, _)| fd.as_fd())
+        self.stack.last().map_or(self.root.fd.as_fd(), |(fd, _)| fd.as_fd())
     }
 
     fn path(&self) -> PathBuf {
@@ -151,7 +214,7 @@ impl Walk<'_> {
         let path = self.path();
         let fd = match self.stack.pop() {
             Some((fd, _)) => fd,
-            None => rustix::io::fcntl_dupfd_cloexec(self.root, 3)?,
+            None => rustix::io::fcntl_dupfd_cloexec(&self.root.fd, 3)?,
         };
         Ok(Found { fd, path, kind: FileType::Directory, new: self.new })
     }
@@ -181,6 +244,11 @@ impl Walk<'_> {
     }
 
     fn open(&mut self, name: &OsStr, make: Make) -> Result<OwnedFd, Errno> {
+        if self.stack.is_empty()
+            && let Some((_, kept)) = self.root.kept.iter().find(|(other, _)| other == name)
+        {
+            return rustix::io::fcntl_dupfd_cloexec(kept, 3);
+        }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(self.here(), name, flags, Mode::empty()) {
             Err(Errno::NOENT) if make != Make::Nothing => {}
@@ -213,6 +281,13 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// The number of the mount that `fd` lies in. `statx(2)`, Linux 5.8.
+fn mount_id(fd: &OwnedFd, name: &Path) -> Result<u64> {
+    statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        .map(|about| about.stx_mnt_id)
+        .map_err(Error::at("statx", name))
 }
 
 #[cfg(test)]
@@ -266,6 +341,33 @@ mod tests {
         let root = Root::open(Path::new("/proc/self")).unwrap();
         // /proc/self/root says "/", which is this root itself here.
         assert_eq!(root.find(Path::new("/root")).unwrap().unwrap().path, Path::new("/"));
+    }
+
+    #[test]
+    fn an_entry_is_a_link_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("/elsewhere", dir.path().join("link")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let found = root.entry(Path::new("/link")).unwrap();
+        assert_eq!((found.kind, found.new), (FileType::Symlink, false));
+        assert!(!dir.path().join("elsewhere").exists());
+        let found = root.entry(Path::new("/deep/new")).unwrap();
+        assert_eq!((found.kind, found.new), (FileType::RegularFile, true));
+        assert_eq!(found.path, Path::new("/deep/new"));
+    }
+
+    #[test]
+    fn a_folder_that_is_kept_is_entered_whatever_has_its_name() {
+        let (dir, mount) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(mount.path().join("file"), "").unwrap();
+        symlink("/nowhere", dir.path().join("proc")).unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let mut root = Root::open(dir.path()).unwrap();
+        root.keep(OsStr::new("proc"), Root::open(mount.path()).unwrap().as_fd()).unwrap();
+        for path in ["/proc/file", "/a/../proc/file", "proc/file"] {
+            assert_eq!(root.find(Path::new(path)).unwrap().unwrap().path, Path::new("/proc/file"));
+        }
+        assert!(root.find(Path::new("/a/proc/file")).unwrap().is_none(), "only at the top");
     }
 
     #[test]

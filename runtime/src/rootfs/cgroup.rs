@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use rustix::io::Errno;
 
-use super::beneath::{Found, Root};
+use super::beneath::Root;
 use super::detached::Detached;
+use super::label;
 use super::mount::finish;
 use crate::config::{Config, Mount, NamespaceKind};
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ struct Hierarchy {
 }
 
 /// Makes the mount.
-pub(super) fn make(root: &Root, wanted: &Mount, config: &Config) -> Result<()> {
+pub(super) fn make(root: &mut Root, wanted: &Mount, config: &Config) -> Result<()> {
     let info =
         std::fs::read_to_string("/proc/self/mountinfo").map_err(Error::at("read", "/proc/self/mountinfo"))?;
     let own = std::fs::read_to_string("/proc/self/cgroup").map_err(Error::at("read", "/proc/self/cgroup"))?;
@@ -39,16 +40,20 @@ pub(super) fn make(root: &Root, wanted: &Mount, config: &Config) -> Result<()> {
     let place = root.folder(&wanted.destination)?;
     if hierarchies.is_empty() {
         let tree = unified(wanted, namespace, &own)?;
-        return finish(wanted, &tree, &place);
+        return finish(root, wanted, &tree, &place);
     }
-    separate(wanted, namespace, &hierarchies, &place)
+    let mut data = "mode=755".to_owned();
+    if let Some(label) = &config.mount_label {
+        data = label::option("tmpfs", &data, label);
+    }
+    let flags = wanted.flags.set.difference(MsFlags::MS_RDONLY);
+    let tmpfs = Detached::filesystem("tmpfs", Path::new("tmpfs"), flags, &data)?;
+    finish(root, wanted, &tmpfs, &place)?;
+    separate(wanted, namespace, &hierarchies, &tmpfs)
 }
 
 /// Version 1: a tmpfs with one directory a hierarchy.
-fn separate(wanted: &Mount, namespace: bool, hierarchies: &[Hierarchy], place: &Found) -> Result<()> {
-    let flags = wanted.flags.set & !MsFlags::MS_RDONLY;
-    let tmpfs = Detached::filesystem("tmpfs", Path::new("tmpfs"), flags, "mode=755")?;
-    finish(wanted, &tmpfs, place)?;
+fn separate(wanted: &Mount, namespace: bool, hierarchies: &[Hierarchy], tmpfs: &Detached) -> Result<()> {
     let inside = Root::of(tmpfs.as_fd())?;
     for hierarchy in hierarchies {
         let place = inside.folder(Path::new(&hierarchy.folder))?;
@@ -137,6 +142,19 @@ fn is_plain(option: &&str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn controllers_that_are_mounted_together_are_known_one_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = Root::open(dir.path()).unwrap();
+        for folder in ["cpu,cpuacct", "systemd"] {
+            links(&inside, folder).unwrap();
+            links(&inside, folder).unwrap();
+        }
+        let link = |name: &str| std::fs::read_link(dir.path().join(name)).unwrap();
+        assert_eq!([link("cpu"), link("cpuacct")], [Path::new("cpu,cpuacct"); 2]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "and a folder of one only is not");
+    }
 
     #[test]
     fn hierarchies_are_found_with_the_own_place_in_each() {

@@ -4,18 +4,19 @@
 //! mount has all its flags before anybody can see it, and is attached to a descriptor. So there is no second lookup
 //! of its path between mounting and setting flags that could end elsewhere (CVE-2021-30465).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::MsFlags;
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags as Attr, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags as Attr, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
+    move_mount, open_tree,
 };
 
-use crate::config::{MountFlags, Propagation};
+use crate::config::{MountFlags, NO_SYMLINK_FOLLOW, Propagation};
 use crate::error::{Error, Result};
 use crate::sys::{MountAttr, mount_setattr};
 
@@ -40,6 +41,22 @@ impl Detached {
     /// What is at the host's path `source`, a second time; with `recursive` all mounts below it too.
     pub(super) fn copy_of_path(source: &Path, recursive: bool) -> Result<Self> {
         open_tree(CWD, source, tree_flags(recursive)).map(Self).map_err(Error::at("bind", source))
+    }
+
+    /// As [`Detached::copy_of_path`]; a link at the end of `source` is not followed but bound.
+    pub(super) fn copy_of_link(source: &Path, recursive: bool) -> Result<Self> {
+        let flags = tree_flags(recursive) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+        open_tree(CWD, source, flags).map(Self).map_err(Error::at("bind", source))
+    }
+
+    /// A tree that another process has made.
+    pub(super) fn given(tree: OwnedFd) -> Self {
+        Self(tree)
+    }
+
+    /// Its descriptor, for another process.
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.0
     }
 
     /// What `source` is a descriptor of, a second time. `name` is for messages.
@@ -77,6 +94,75 @@ impl Detached {
             .map_err(Error::at("set the flags of the mount at", name))
     }
 
+    /// Gives a bind mount the flags that its options ask for, as [`MountFlags`] has it: those and no others, where the
+    /// kernel lets go of the others.
+    pub(super) fn choose(&self, flags: MountFlags, name: &Path) -> Result<()> {
+        if flags.is_empty() {
+            return Ok(());
+        }
+        let mut all = MountFlags { set: flags.set, clear: flags.clear };
+        all.clear.insert(UNLESS_ASKED.difference(flags.set));
+        if flags.set.intersects(ACCESS_TIME) {
+            all.clear.insert(MsFlags::MS_NODIRATIME.difference(flags.set));
+        }
+        match self.change(all, false, name) {
+            Err(Error::Call { source, .. }) if source.raw_os_error() == Some(nix::libc::EPERM) => {}
+            other => return other,
+        }
+        // Some of them are locked (mount_namespaces(7)): only what was expressly asked for, then. Not following links is
+        // never locked.
+        let mut named = flags;
+        named.clear.insert(NO_SYMLINK_FOLLOW.difference(flags.set));
+        self.change(named, false, name)
+    }
+
+    /// The ids of its files are those that `user_namespace` maps them to. With `recursive` also of what is mounted below.
+    pub(super) fn map_ids(&self, user_namespace: BorrowedFd<'_>, recursive: bool, name: &Path) -> Result<()> {
+        let attr = MountAttr {
+            set: u64::from(Attr::MOUNT_ATTR_IDMAP.bits()),
+            userns_fd: u64::try_from(user_namespace.as_raw_fd()).unwrap_or(u64::MAX),
+            ..MountAttr::default()
+        };
+        mount_setattr(self.as_fd(), recursive, &attr).map_err(|errno| match errno {
+            nix::errno::Errno::EINVAL => Error::Refused {
+                problem: format!(
+                    "cannot map the ids of {}: its file system does not do that on this kernel, or it is mapped already",
+                    name.display()
+                ),
+                hint: "take the mapping out of `mounts` in config.json, or use another file system",
+            },
+            errno => Error::call("map the ids of", name.display(), errno),
+        })
+    }
+
+    /// Changes flags and options of the file system that is mounted there, as `mount -o remount` does.
+    pub(super) fn reconfigure(&self, flags: MountFlags, data: &str, name: &Path) -> Result<()> {
+        let context = fspick(&self.0, "", FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC)
+            .map_err(Error::at("fspick", name))?;
+        let opposite = [
+            (MsFlags::MS_RDONLY, "rw"),
+            (MsFlags::MS_SYNCHRONOUS, "async"),
+            (MsFlags::MS_MANDLOCK, "nomand"),
+            (MsFlags::MS_LAZYTIME, "nolazytime"),
+        ];
+        let cleared = opposite.iter().filter(|(flag, _)| flags.clear.contains(*flag));
+        let configured = set_options(&context, flags.set, data)
+            .and_then(|()| {
+                cleared.into_iter().try_for_each(|(_, option)| fsconfig_set_flag(&context, *option))
+            })
+            .and_then(|()| fsconfig_reconfigure(&context));
+        configured
+            .map_err(|error| explained(&context, &format!("(again) at {}", name.display()), data, error))?;
+        self.change(flags, false, name)
+    }
+
+    /// Whether it is the root of a mount. `statx(2)`, Linux 5.8.
+    pub(super) fn is_mount(&self, name: &Path) -> Result<bool> {
+        let about =
+            statx(&self.0, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(Error::at("statx", name))?;
+        Ok(about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    }
+
     /// Makes it read-only, with `recursive` all mounts below it too.
     pub(super) fn make_readonly(&self, recursive: bool, name: &Path) -> Result<()> {
         self.change(MountFlags { set: MsFlags::MS_RDONLY, clear: MsFlags::empty() }, recursive, name)
@@ -103,22 +189,39 @@ fn tree_flags(recursive: bool) -> OpenTreeFlags {
 }
 
 /// Flags that belong to the file system, not to the mount: it takes them as options without a value.
-const OF_THE_FILE_SYSTEM: [(MsFlags, &str); 6] = [
+///
+/// `MS_I_VERSION` is not among them: file systems that count versions do so by themselves, and the kernel has no general
+/// option for it any more. `MS_SILENT` is about the kernel's log.
+const OF_THE_FILE_SYSTEM: [(MsFlags, &str); 5] = [
     (MsFlags::MS_RDONLY, "ro"),
     (MsFlags::MS_SYNCHRONOUS, "sync"),
     (MsFlags::MS_DIRSYNC, "dirsync"),
     (MsFlags::MS_MANDLOCK, "mand"),
     (MsFlags::MS_LAZYTIME, "lazytime"),
-    (MsFlags::MS_I_VERSION, "iversion"),
 ];
 
+/// The three values of the time of access.
+const ACCESS_TIME: MsFlags = MsFlags::MS_NOATIME.union(MsFlags::MS_STRICTATIME).union(MsFlags::MS_RELATIME);
+
+/// What a bind mount with flags of its own does not take over from its source.
+const UNLESS_ASKED: MsFlags = MsFlags::MS_RDONLY
+    .union(MsFlags::MS_NOSUID)
+    .union(MsFlags::MS_NODEV)
+    .union(MsFlags::MS_NOEXEC)
+    .union(NO_SYMLINK_FOLLOW);
+
 fn configure(context: &OwnedFd, label: &Path, flags: MsFlags, data: &str) -> Result<(), Errno> {
+    fsconfig_set_string(context, "source", label)?;
+    set_options(context, flags, data)?;
+    fsconfig_create(context)
+}
+
+fn set_options(context: &OwnedFd, flags: MsFlags, data: &str) -> Result<(), Errno> {
     for (flag, name) in OF_THE_FILE_SYSTEM {
         if flags.contains(flag) {
             fsconfig_set_flag(context, name)?;
         }
     }
-    fsconfig_set_string(context, "source", label)?;
     for (key, value) in options(data) {
         match value {
             Some(value) if value.len() > VALUE_MAX => return Err(Errno::TOOBIG),
@@ -126,7 +229,7 @@ fn configure(context: &OwnedFd, label: &Path, flags: MsFlags, data: &str) -> Res
             None => fsconfig_set_flag(context, key)?,
         }
     }
-    fsconfig_create(context)
+    Ok(())
 }
 
 /// The options of `data`. A comma within double quotes doesn't separate: SELinux contexts have such.
@@ -169,15 +272,15 @@ fn changes(flags: MountFlags) -> (u64, u64) {
         (MsFlags::MS_NODEV, Attr::MOUNT_ATTR_NODEV),
         (MsFlags::MS_NOEXEC, Attr::MOUNT_ATTR_NOEXEC),
         (MsFlags::MS_NODIRATIME, Attr::MOUNT_ATTR_NODIRATIME),
+        (NO_SYMLINK_FOLLOW, Attr::MOUNT_ATTR_NOSYMFOLLOW),
     ];
     let bits = |of: MsFlags| {
         let chosen = plain.iter().filter(|(flag, _)| of.contains(*flag));
         chosen.fold(0, |all, (_, attr)| all | u64::from(attr.bits()))
     };
-    let access_time = MsFlags::MS_NOATIME | MsFlags::MS_STRICTATIME | MsFlags::MS_RELATIME;
     let (mut set, mut clear) = (bits(flags.set), bits(flags.clear));
     // One field: whichever value is chosen, the others go. Taking one back means the kernel's default, relatime (0).
-    if (flags.set | flags.clear).intersects(access_time) {
+    if (flags.set | flags.clear).intersects(ACCESS_TIME) {
         clear |= ATIME;
     }
     if flags.set.contains(MsFlags::MS_NOATIME) {

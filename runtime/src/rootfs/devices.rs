@@ -4,14 +4,17 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, makedev, mknodat, openat, statat, symlinkat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
 use super::beneath::Root;
 use super::detached::Detached;
+use super::with_key;
 use crate::config::{Config, Device, DeviceKind, MountKind, NamespaceKind};
 use crate::error::{Error, Result};
+use crate::proc::Proc;
 
 /// Links of the OCI runtime specification ("Dev symbolic links").
 const LINKS: [(&str, &str); 4] = [
@@ -27,7 +30,7 @@ pub(super) fn make(root: &Root, config: &Config) -> Result<()> {
         return Ok(());
     }
     for device in &config.devices {
-        node(root, device, config)?;
+        node(root, device, config).map_err(|error| with_key(error, "linux.devices"))?;
     }
     for (target, path) in LINKS {
         link(root, target, Path::new(path))?;
@@ -68,7 +71,7 @@ fn replace_ptmx(root: &Root) -> Result<()> {
 
 fn node(root: &Root, device: &Device, config: &Config) -> Result<()> {
     // The device of a node that a user namespace made can't be opened (`mknod(2)`): the host's are bound there.
-    if config.namespace(NamespaceKind::User).is_some() {
+    if config.namespace(NamespaceKind::User).is_some() && device.kind != DeviceKind::Fifo {
         return bind(root, device);
     }
     let (parent, name) = root.parent(&device.path)?;
@@ -87,24 +90,34 @@ fn node(root: &Root, device: &Device, config: &Config) -> Result<()> {
     match mknodat(&parent, name, file_type(device.kind), Mode::from_raw_mode(device.mode), number) {
         Ok(()) => {}
         // No CAP_MKNOD, as in a container that runs containers.
-        Err(Errno::PERM) => return bind(root, device),
+        Err(Errno::PERM) if device.kind != DeviceKind::Fifo => return bind(root, device),
         Err(error) => return Err(Error::call("mknod in the container", device.path.display(), error)),
     }
-    // The umask may have taken bits away; a node that was just made here is no link.
-    chmodat(&parent, name, Mode::from_raw_mode(device.mode), AtFlags::empty())
-        .map_err(Error::at("chmod in the container", &device.path))?;
+    // By a descriptor that is known to be the node: its name may be another's already, in a shared volume.
+    let failed = |call| Error::at(call, &device.path);
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(&parent, name, flags, Mode::empty()).map_err(failed("open in the container"))?;
+    let stat = fstat(&made).map_err(failed("stat in the container"))?;
+    if !is_it(FileType::from_raw_mode(stat.st_mode), stat.st_rdev) {
+        return Err(Error::start(format!("{} was exchanged while it was made", device.path.display())));
+    }
     let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-    chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(Error::at("chown in the container", &device.path))
+    chownat(&made, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+        .map_err(failed("chown in the container"))?;
+    // The default ACL of a folder takes bits away, as an umask would.
+    if stat.st_mode & 0o7777 != device.mode {
+        Proc::of_host()?.change_mode(made.as_fd(), Mode::from_raw_mode(device.mode), &device.path)?;
+    }
+    Ok(())
 }
 
 fn bind(root: &Root, device: &Device) -> Result<()> {
     let host = host_node(device);
     let tree = Detached::copy_of_path(&host, false)?;
-    let stat = rustix::fs::fstat(&tree).map_err(Error::at("stat", &host))?;
+    let stat = fstat(&tree).map_err(Error::at("stat", &host))?;
     let same = FileType::from_raw_mode(stat.st_mode) == file_type(device.kind)
         && stat.st_rdev == makedev(device.major, device.minor);
-    if !same && device.kind != DeviceKind::Fifo {
+    if !same {
         let problem =
             format!("{} on the host is not the device {}:{}", host.display(), device.major, device.minor);
         return Err(Error::Refused {
@@ -112,7 +125,7 @@ fn bind(root: &Root, device: &Device) -> Result<()> {
             hint: "make that device on the host, or take it out of linux.devices",
         });
     }
-    tree.attach(root.file(&device.path)?.as_fd(), &device.path)
+    tree.attach(root.entry(&device.path)?.as_fd(), &device.path)
 }
 
 fn file_type(kind: DeviceKind) -> FileType {

@@ -2,17 +2,22 @@
 //!
 //! 1. [`prepare`]: everything is mounted beneath the root while the host's paths still exist. No path of the
 //!    configuration is resolved by the kernel's ordinary rules there, but name by name beneath the root, so that a
-//!    link in an image leads nowhere else; and each mount is complete before it is attached.
+//!    link in an image leads nowhere else; and each mount is complete before it is attached. Sources that only the
+//!    host's root can reach, and mapped ids, are made by floe itself ([`Outside`]).
 //! 2. [`enter`]: the root becomes `/` (pivot_root(2)) and the host's is let go.
 //! 3. [`protect`]: paths are masked and made read-only, the last thing before the program's own rights are set.
+//!
+//! The [`Root`] of the first step goes through all of them, since it holds what was mounted.
 //!
 //! Linux 5.12 is needed, for mount_setattr(2).
 
 mod beneath;
+mod bind;
 mod cgroup;
 mod copy;
 mod detached;
 mod devices;
+mod label;
 mod mount;
 mod pivot;
 mod protect;
@@ -25,27 +30,40 @@ use nix::mount::MsFlags;
 
 use crate::config::{Config, NamespaceKind, Propagation};
 use crate::error::{Error, Result};
-use beneath::Root;
 use detached::Detached;
 
+pub(crate) use beneath::Root;
+pub(crate) use bind::{Outside, tree_for};
 pub(crate) use devices::dev_is_bound;
+pub(crate) use label::{change_sources, is_enabled as has_selinux};
 pub(crate) use pivot::enter;
-pub(crate) use protect::{hold_proc, protect, set_parameters};
+pub(crate) use protect::{protect, set_parameters};
 pub use restore::{RestoreRoot, protect_restored};
 
-/// Mounts everything beneath the root.
-pub(crate) fn prepare(config: &Config) -> Result<()> {
+/// Mounts everything beneath the root, and returns that.
+pub(crate) fn prepare(config: &Config, outside: &mut dyn Outside) -> Result<Root> {
     if config.creates(NamespaceKind::Mount) {
         let propagation = config.propagation.unwrap_or(Propagation::Slave { recursive: true });
         set_propagation(Path::new("/"), propagation.flags())?;
     }
     detach_from_shared(&config.rootfs)?;
     bind_onto_itself(&config.rootfs)?;
-    let root = Root::open(&config.rootfs)?;
-    for mount in &config.mounts {
-        mount::make(&root, mount, config)?;
+    let mut root = Root::open(&config.rootfs)?;
+    for number in 0..config.mounts.len() {
+        let key = || format!("mounts[{number}]");
+        mount::make(&mut root, number, config, outside).map_err(|error| with_key(error, &key()))?;
     }
-    devices::make(&root, config)
+    devices::make(&root, config)?;
+    Ok(root)
+}
+
+/// With the key of the configuration that asks for what failed.
+fn with_key(error: Error, key: &str) -> Error {
+    match error {
+        Error::Call { call, on, source } => Error::Call { call, on: format!("{on} ({key})"), source },
+        Error::Refused { problem, hint } => Error::Refused { problem: format!("{key}: {problem}"), hint },
+        other => other,
+    }
 }
 
 /// pivot_root(2) wants a mount point.
@@ -54,9 +72,11 @@ fn bind_onto_itself(rootfs: &Path) -> Result<()> {
     Detached::copy_of(place.as_fd(), true, rootfs)?.attach(place.as_fd(), rootfs)
 }
 
-/// Puts `source`, a device for instance, at `path` beneath `/`, where an empty file is made if nothing is.
-pub(crate) fn bind_file(source: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let place = Root::open(Path::new("/"))?.file(path)?;
+/// Puts `source`, a terminal for instance, at `path` beneath the root, where an empty file is made if nothing is. A link
+/// there is covered, not followed: it could lead to a file that must be neither covered nor opened as a terminal
+/// (CVE-2025-52565).
+pub(crate) fn bind_file(root: &Root, source: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let place = root.entry(path)?;
     Detached::copy_of(source, false, path)?.attach(place.as_fd(), path)
 }
 

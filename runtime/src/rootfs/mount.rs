@@ -1,16 +1,20 @@
 //! One mount of the configuration.
 
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
-use rustix::fs::{FileType, PROC_SUPER_MAGIC, fstat, fstatfs};
+use rustix::fs::{PROC_SUPER_MAGIC, fstat, fstatfs, readlinkat, symlinkat};
+use rustix::io::Errno;
 
 use super::beneath::{Found, Root};
+use super::bind::{self, Outside};
 use super::detached::Detached;
-use super::{cgroup, copy};
-use crate::config::{Config, Mount, MountFlags, MountKind, NamespaceKind};
+use super::{cgroup, copy, label};
+use crate::config::{Config, Mount, MountFlags, MountKind, NamespaceKind, SourceLink};
 use crate::error::{Error, Result};
+use crate::proc::ROOT as PROC_ROOT;
 
 /// Files of /proc that may be mounted over, as runc allows them: they show the host's numbers, and programs such as
 /// lxcfs put the container's there.
@@ -27,39 +31,55 @@ const SHOWN_OTHERWISE: [&str; 10] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// Makes it beneath `root`.
-pub(super) fn make(root: &Root, mount: &Mount, config: &Config) -> Result<()> {
+/// What the container's protection is in, or relies on: [`Root::keep`].
+const KEPT: [&str; 3] = ["proc", "sys", "dev"];
+
+/// Makes mount `number` of the configuration beneath `root`.
+pub(super) fn make(root: &mut Root, number: usize, config: &Config, outside: &mut dyn Outside) -> Result<()> {
+    let Some(mount) = config.mounts.get(number) else { return Ok(()) };
     match &mount.kind {
+        MountKind::Bind { .. } if copies_link(mount)? => copy_link(root, mount),
         MountKind::Bind { recursive } => {
-            let (tree, place) = bound(root, mount, *recursive)?;
-            finish(mount, &tree, &place)
+            let tree = bind::source(mount, *recursive, number, outside)?;
+            let place = bind::place(root, mount, &tree)?;
+            check_proc(mount, &place, is_proc(&tree)?)?;
+            tree.choose(mount.flags, &mount.destination)?;
+            tree.change(mount.recursive_flags, true, &mount.destination)?;
+            finish(root, mount, &tree, &place)
         }
         MountKind::Cgroup => cgroup::make(root, mount, config),
         MountKind::Filesystem(kind) => {
             let (tree, place) = fresh(root, mount, kind, config)?;
-            finish(mount, &tree, &place)
+            finish(root, mount, &tree, &place)
         }
+        MountKind::Remount { bind } => remount(root, mount, *bind),
     }
 }
 
 /// Attaches it and sets its propagation; that comes last, since attaching to a shared mount changes it.
-pub(super) fn finish(mount: &Mount, tree: &Detached, place: &Found) -> Result<()> {
+pub(super) fn finish(root: &mut Root, mount: &Mount, tree: &Detached, place: &Found) -> Result<()> {
     tree.attach(place.as_fd(), &mount.destination)?;
+    if let Some(name) = KEPT.iter().find(|name| place.path == Path::new("/").join(name)) {
+        root.keep(name.as_ref(), tree.as_fd())?;
+    }
     mount.propagation.iter().try_for_each(|one| tree.propagate(*one, &mount.destination))
 }
 
-fn bound(root: &Root, mount: &Mount, recursive: bool) -> Result<(Detached, Found)> {
-    let source = mount.source.as_deref().unwrap_or(Path::new(""));
-    let tree = Detached::copy_of_path(source, recursive)?;
-    let kind = fstat(&tree).map_err(Error::at("stat", source))?.st_mode;
-    let place = match FileType::from_raw_mode(kind) {
-        FileType::Directory => root.folder(&mount.destination)?,
-        _ => root.file(&mount.destination)?,
-    };
-    check_proc(mount, &place, is_proc(&tree)?)?;
-    tree.change(mount.flags, false, &mount.destination)?;
+/// What is mounted there already gets the flags and, unless only the mount itself is meant, the options.
+fn remount(root: &Root, mount: &Mount, bind: bool) -> Result<()> {
+    let nothing = || refused(mount, "nothing is mounted there that could be mounted again");
+    let place = root.find(&mount.destination)?.ok_or_else(nothing)?;
+    let tree = Detached::of(place.as_fd())?;
+    if !tree.is_mount(&mount.destination)? {
+        return Err(nothing());
+    }
+    if bind {
+        tree.choose(mount.flags, &mount.destination)?;
+    } else {
+        tree.reconfigure(mount.flags, &mount.data, &mount.destination)?;
+    }
     tree.change(mount.recursive_flags, true, &mount.destination)?;
-    Ok((tree, place))
+    mount.propagation.iter().try_for_each(|one| tree.propagate(*one, &mount.destination))
 }
 
 fn fresh(root: &Root, mount: &Mount, kind: &str, config: &Config) -> Result<(Detached, Found)> {
@@ -68,17 +88,47 @@ fn fresh(root: &Root, mount: &Mount, kind: &str, config: &Config) -> Result<(Det
         check_ordinary(mount, &place, kind)?;
     }
     check_proc(mount, &place, kind == "proc")?;
-    let label = mount.source.clone().unwrap_or_else(|| PathBuf::from(kind));
-    let data = data_for(mount, kind, &place, config)?;
+    let name = mount.source.clone().unwrap_or_else(|| PathBuf::from(kind));
+    let mut data = data_for(mount, kind, &place, config)?;
+    if let Some(label) = &config.mount_label {
+        data = label::option(kind, &data, label);
+    }
     // A tmpfs is read-only as a mount, not as a file system: something has to be put into it, here or by a restore.
     let later = if kind == "tmpfs" { mount.flags.set & MsFlags::MS_RDONLY } else { MsFlags::empty() };
-    let tree = Detached::filesystem(kind, &label, mount.flags.set & !later, &data)?;
-    if mount.copy_up && kind == "tmpfs" {
+    let tree = Detached::filesystem(kind, &name, mount.flags.set.difference(later), &data)?;
+    if let (Some(label), "mqueue") = (&config.mount_label, kind) {
+        label::set(tree.as_fd(), label, &mount.destination)?;
+    }
+    if mount.copy_up {
         copy::contents(place.as_fd(), tree.as_fd(), &mount.destination)?;
     }
     tree.change(MountFlags { set: later, ..MountFlags::default() }, false, &mount.destination)?;
     tree.change(mount.recursive_flags, true, &mount.destination)?;
     Ok((tree, place))
+}
+
+/// Whether a link is made instead of a mount.
+fn copies_link(mount: &Mount) -> Result<bool> {
+    let Some(source) = mount.source.as_deref().filter(|_| mount.source_link == SourceLink::Copy) else {
+        return Ok(false);
+    };
+    let about = std::fs::symlink_metadata(source).map_err(Error::at("stat", source))?;
+    Ok(about.file_type().is_symlink())
+}
+
+/// One of the same content that is there already will do; anything else in its place is not ours to remove.
+fn copy_link(root: &Root, mount: &Mount) -> Result<()> {
+    let source = mount.source.as_deref().unwrap_or(Path::new(""));
+    let target = std::fs::read_link(source).map_err(Error::at("readlink", source))?;
+    let (parent, name) = root.parent(&mount.destination)?;
+    match symlinkat(&target, &parent, name) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => match readlinkat(&parent, name, Vec::new()) {
+            Ok(there) if there.as_bytes() == target.as_os_str().as_bytes() => Ok(()),
+            _ => Err(refused(mount, "something else is in the place of the link")),
+        },
+        Err(error) => Err(Error::call("symlink in the container", mount.destination.display(), error)),
+    }
 }
 
 /// /proc and /sys have to be where they are said to be: an image in which they are links would get a second one
@@ -117,9 +167,11 @@ fn refused(mount: &Mount, why: impl std::fmt::Display) -> Error {
     Error::Refused { problem, hint: "take it out of `mounts` in config.json, or repair the image" }
 }
 
+/// Whether it is a procfs as a whole: a folder of one is not what programs expect at /proc.
 fn is_proc(tree: &Detached) -> Result<bool> {
     let system = fstatfs(tree).map_err(Error::at("statfs", "the source of a bind mount"))?;
-    Ok(system.f_type == PROC_SUPER_MAGIC)
+    let about = fstat(tree).map_err(Error::at("stat", "the source of a bind mount"))?;
+    Ok(system.f_type == PROC_SUPER_MAGIC && about.st_ino == PROC_ROOT)
 }
 
 /// The options of the file system itself.
@@ -137,10 +189,39 @@ fn data_for(mount: &Mount, kind: &str, place: &Found, config: &Config) -> Result
         "devpts" if config.namespace(NamespaceKind::User).is_some() => {
             let mapped = |option: &&str| {
                 let gid = option.strip_prefix("gid=").and_then(|gid| gid.parse().ok());
-                gid.is_none_or(|gid: u32| config.host_gid(gid).is_some())
+                gid.is_none_or(|gid: u32| is_mapped(gid, config))
             };
             Ok(given.filter(mapped).collect::<Vec<_>>().join(","))
         }
         _ => Ok(mount.data.clone()),
+    }
+}
+
+/// Whether the user namespace has this group. That of one which is joined is known to the kernel only.
+fn is_mapped(gid: u32, config: &Config) -> bool {
+    if config.creates(NamespaceKind::User) {
+        return config.host_gid(gid).is_some();
+    }
+    std::fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| maps(&map, gid))
+}
+
+/// The lines are `inside outside count` (user_namespaces(7)).
+fn maps(map: &str, gid: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map_while(|field| field.parse::<u32>().ok());
+        let (first, count) = (numbers.next(), numbers.nth(1));
+        matches!((first, count), (Some(first), Some(count)) if gid.checked_sub(first).is_some_and(|place| place < count))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_is_read() {
+        let map = "         0     100000          5\n         6 4294967294          1\n";
+        assert!(maps(map, 0) && maps(map, 4) && maps(map, 6));
+        assert!(!maps(map, 5) && !maps(map, 7) && !maps("", 0));
     }
 }

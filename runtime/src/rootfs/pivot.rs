@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
+use rustix::fs::{AtFlags, Mode, mkdirat, unlinkat};
 
 use super::beneath::Root;
 use super::set_propagation;
 use crate::config::Config;
 use crate::error::{Error, Result};
 
-/// Makes the root `/`, and lets the host's go.
-pub(crate) fn enter(config: &Config) -> Result<()> {
+/// Makes `root` the root directory, and lets the host's go.
+pub(crate) fn enter(config: &Config, root: &Root) -> Result<()> {
     let rootfs = &config.rootfs;
-    nix::unistd::chdir(rootfs).map_err(Error::at("chdir", rootfs))?;
-    if config.no_pivot {
-        move_root(rootfs)?
-    } else {
-        pivot(rootfs)?
+    nix::unistd::fchdir(root.as_fd()).map_err(Error::at("chdir", rootfs))?;
+    match &config.pivot_dir {
+        _ if config.no_pivot => move_root(rootfs)?,
+        Some(folder) => pivot_into(root, rootfs, folder)?,
+        None => pivot(rootfs)?,
     }
     nix::unistd::chdir("/").map_err(Error::at("chdir", "/"))?;
     // With a root that is shared, as `rootfsPropagation` may ask for, only mounts made from now on are propagated.
@@ -32,7 +33,27 @@ fn pivot(rootfs: &Path) -> Result<()> {
     let old = Root::open(Path::new("/"))?;
     // Onto itself: the old root ends up above the new one, and needs no folder to be put in (pivot_root(2)).
     nix::unistd::pivot_root(".", ".").map_err(Error::at("pivot_root", rootfs))?;
-    // Not by a path: `.` and `/` are the new root, although the old one lies upon it.
+    let_go(&old)
+}
+
+/// As [`pivot`], with a folder of the root for the old one: the way of libcontainer's `pivot_dir`.
+fn pivot_into(root: &Root, rootfs: &Path, folder: &Path) -> Result<()> {
+    let old = Root::open(Path::new("/"))?;
+    let folder = root.folder(folder)?;
+    let name = format!(".pivot_root-{}", std::process::id());
+    let shown = folder.path.join(&name);
+    mkdirat(&folder, &name, Mode::RWXU).map_err(Error::at("mkdir in the container", &shown))?;
+    nix::unistd::fchdir(folder.as_fd()).map_err(Error::at("chdir", &shown))?;
+    let pivoted = nix::unistd::pivot_root(rootfs, Path::new(&name));
+    let let_go = pivoted.map_err(Error::at("pivot_root", &shown)).and_then(|()| let_go(&old));
+    unlinkat(&folder, &name, AtFlags::REMOVEDIR)
+        .map_err(Error::at("rmdir in the container", &shown))
+        .and(let_go)
+}
+
+/// Unmounts the host's root.
+fn let_go(old: &Root) -> Result<()> {
+    // Not by a path: it may lie upon the new one, which is what `.` and `/` are.
     nix::unistd::fchdir(old.as_fd()).map_err(Error::at("chdir", "the host's root"))?;
     // What is unmounted now must not be unmounted on the host.
     set_propagation(Path::new("."), MsFlags::MS_SLAVE | MsFlags::MS_REC)?;

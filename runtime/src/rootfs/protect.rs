@@ -1,27 +1,28 @@
 //! What a container must not see or change, when it is inside its root.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
-use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, makedev, open};
-use rustix::io::Errno;
+use rustix::fs::{FileType, fstat, makedev};
 
 use super::beneath::Root;
 use super::detached::Detached;
+use super::label;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::proc::Proc;
 
 /// Masks paths, makes others read-only, and at last the root.
-pub(crate) fn protect(config: &Config) -> Result<()> {
-    let root = Root::open(Path::new("/"))?;
+pub(crate) fn protect(config: &Config, root: &Root) -> Result<()> {
     for path in &config.readonly_paths {
-        make_readonly(&root, path)?;
+        make_readonly(root, path)?;
     }
     for path in &config.masked_paths {
-        mask(&root, path)?;
+        mask(root, path, config.mount_label.as_deref())?;
     }
+    root.check_kept()?;
     if config.readonly {
         // The descriptor of the root mount itself, not a copy.
         let tree = Detached::of(root.as_fd())?;
@@ -37,10 +38,13 @@ fn make_readonly(root: &Root, path: &Path) -> Result<()> {
     tree.attach(found.as_fd(), path)
 }
 
-fn mask(root: &Root, path: &Path) -> Result<()> {
+fn mask(root: &Root, path: &Path, mount_label: Option<&str>) -> Result<()> {
     let Some(found) = root.find(path)? else { return Ok(()) };
     let tree = match found.kind {
-        FileType::Directory => Detached::filesystem("tmpfs", Path::new("tmpfs"), MsFlags::MS_RDONLY, "")?,
+        FileType::Directory => {
+            let data = mount_label.map_or(String::new(), |label| label::option("tmpfs", "", label));
+            Detached::filesystem("tmpfs", Path::new("tmpfs"), MsFlags::MS_RDONLY, &data)?
+        }
         _ => Detached::copy_of(null(root)?.as_fd(), false, path)?,
     };
     tree.attach(found.as_fd(), path)
@@ -58,30 +62,23 @@ fn null(root: &Root) -> Result<super::beneath::Found> {
     Ok(found)
 }
 
-/// Sets kernel parameters of the container's own namespaces. `proc` is the host's /proc: the parameters that it shows
-/// are those of the namespaces of whoever opens them.
-pub(crate) fn set_parameters(proc: &OwnedFd, parameters: &BTreeMap<String, String>) -> Result<()> {
+/// Sets kernel parameters of the container's own namespaces. `proc` is the host's: the parameters that it shows are
+/// those of the namespaces of whoever opens them.
+pub(crate) fn set_parameters(proc: &Proc, parameters: &BTreeMap<String, String>) -> Result<()> {
     for (name, value) in parameters {
-        let path = Path::new("sys").join(name.replace('.', "/"));
-        let shown = PathBuf::from("/proc").join(&path);
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file =
-            rustix::fs::openat(proc, &path, flags, Mode::empty()).map_err(Error::at("open", &shown))?;
-        rustix::io::write(&file, value.as_bytes())
-            .map_err(|error| Error::call("write", format!("{value:?} to {}", shown.display()), error))?;
+        let path = parameter_path(name);
+        match proc.write(&path, value) {
+            // Something is mounted there: floe runs in a container itself.
+            Err(Error::Call { source, .. }) if source.raw_os_error() == Some(nix::libc::EXDEV) => {
+                Proc::private()?.write(&path, value)?;
+            }
+            other => other?,
+        }
     }
     Ok(())
 }
 
-/// The host's /proc, held open over the change of root: a container needs none of its own, and may have something
-/// else in its place. To be closed before the program is executed.
-pub(crate) fn hold_proc() -> Result<OwnedFd> {
-    let path = Path::new("/proc");
-    let proc = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(Error::at("open", path))?;
-    match fstatfs(&proc).map(|system| system.f_type) {
-        Ok(PROC_SUPER_MAGIC) => Ok(proc),
-        Ok(_) => Err(Error::call("open", "/proc (it is no proc file system)", Errno::INVAL)),
-        Err(error) => Err(Error::call("statfs", "/proc", error)),
-    }
+/// Below /proc. Dots separate; a slash stands for a dot within a name, as for sysctl(8).
+fn parameter_path(name: &str) -> PathBuf {
+    Path::new("sys").join(name.split('.').map(|part| part.replace('/', ".")).collect::<Vec<_>>().join("/"))
 }

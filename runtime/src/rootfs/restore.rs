@@ -4,12 +4,12 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::MntFlags;
-use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 use super::beneath::Root;
+use super::bind::in_mount_namespace;
 use super::detached::Detached;
-use crate::config::{Config, MountKind, NamespaceKind, Propagation};
+use crate::config::{Config, MountKind, NamespaceKind, Propagation, SourceLink};
 use crate::error::{Error, Result};
 
 /// A mount point of its own for the root file system, as CRIU wants one: it changes root to it and mounts there what
@@ -43,6 +43,13 @@ impl RestoreRoot {
         let inside = Root::open(path)?;
         for mount in config.mounts.iter().filter(|mount| !below_another(config, &mount.destination)) {
             match (&mount.kind, &mount.source) {
+                // Nothing new is there.
+                (MountKind::Remount { .. }, _) => continue,
+                (MountKind::Bind { .. }, Some(source))
+                    if mount.source_link != SourceLink::Follow && source.is_symlink() =>
+                {
+                    inside.entry(&mount.destination)?
+                }
                 (MountKind::Bind { .. }, Some(source)) if source.is_file() => {
                     inside.file(&mount.destination)?
                 }
@@ -67,18 +74,11 @@ pub fn protect_restored(config: &Config, init: Pid) -> Result<()> {
     if !config.readonly || config.namespace(NamespaceKind::Mount).is_none() {
         return Ok(());
     }
-    let path = format!("/proc/{init}/ns/mnt");
-    let namespace = std::fs::File::open(&path).map_err(Error::at("open", &path))?;
-    // Only who is in a mount namespace may change its mounts (mount_setattr(2)). A thread can be, if it shares no
-    // directories with the others (setns(2)); it ends with what it has to do.
-    let there = std::thread::Builder::new().spawn(move || {
-        nix::sched::unshare(CloneFlags::CLONE_FS).map_err(Error::at("unshare", "the working directory"))?;
-        nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNS).map_err(Error::at("setns", &path))?;
+    // Only who is in a mount namespace may change its mounts (mount_setattr(2)).
+    in_mount_namespace(init, || {
         let root = Path::new("/");
         Detached::of(Root::open(root)?.as_fd())?.make_readonly(false, root)
-    });
-    let there = there.map_err(Error::at("start", "a thread"))?;
-    there.join().unwrap_or_else(|_| Err(Error::start("the thread that protects the root panicked")))
+    })
 }
 
 /// Whether `path` lies within another mount, whose content CRIU brings back.

@@ -16,7 +16,7 @@ mod seccomp;
 mod user;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -296,9 +296,10 @@ impl Native {
                 );
             }
         };
-        if !self.pivot_dir.as_os_str().is_empty() {
-            return Err(known.unsupported("pivot_dir", "not yet"));
+        if self.pivot_dir.components().any(|part| part == Component::ParentDir) {
+            return Err(known.bad("pivot_dir", "holds `..`; say where it is in the container"));
         }
+        config.pivot_dir = Some(self.pivot_dir.clone()).filter(|folder| !folder.as_os_str().is_empty());
         Ok(())
     }
 }
@@ -348,8 +349,9 @@ impl Hooks {
                         return Err(known.bad(format!("{key}.timeout"), "must be above 0 (nanoseconds)"));
                     }
                 };
-                if !command.dir.as_os_str().is_empty() {
-                    return Err(known.unsupported(format!("{key}.dir"), "not yet"));
+                hook.dir = Some(command.dir.clone()).filter(|folder| !folder.as_os_str().is_empty());
+                if hook.dir.as_ref().is_some_and(|folder| !folder.is_absolute()) {
+                    return Err(known.bad(format!("{key}.dir"), "must be absolute"));
                 }
             }
         }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Command, keys};
-use crate::config::Config;
+use crate::config::{Config, MountKind, Relabel};
 use crate::error::Result;
 
 /// `EXT_COPYUP` of libcontainer: a new tmpfs begins with what it covers.
@@ -88,14 +88,21 @@ pub(super) fn in_oci_words(mounts: &[Mount], known: &keys::Known<'_>) -> Result<
 }
 
 /// What OCI has no words for.
-pub(super) fn set_the_rest(mounts: &[Mount], _config: &mut Config, known: &keys::Known<'_>) -> Result<()> {
-    for (number, mount) in mounts.iter().enumerate() {
+pub(super) fn set_the_rest(mounts: &[Mount], config: &mut Config, known: &keys::Known<'_>) -> Result<()> {
+    for (number, (mount, made)) in mounts.iter().zip(&mut config.mounts).enumerate() {
         if !mount.premount_cmds.is_empty() || !mount.postmount_cmds.is_empty() {
             return Err(known.unsupported(format!("mounts[{number}].premount_cmds"), "not yet"));
         }
-        if !mount.relabel.is_empty() {
-            return Err(known.unsupported(format!("mounts[{number}].relabel"), "not yet"));
-        }
+        let bound = matches!(made.kind, MountKind::Bind { .. });
+        made.relabel = match mount.relabel.as_str() {
+            "" => None,
+            "z" if bound => Some(Relabel::Shared),
+            "Z" if bound => Some(Relabel::Private),
+            other => {
+                let problem = format!("{other:?} is neither z nor Z, or this is no bind mount");
+                return Err(known.bad(format!("mounts[{number}].relabel"), problem));
+            }
+        };
     }
     Ok(())
 }

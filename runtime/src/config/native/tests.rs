@@ -58,6 +58,29 @@ fn a_whole_configuration_is_read() {
 }
 
 #[test]
+fn what_oci_has_no_words_for_is_set() {
+    let mut spec = whole();
+    spec["pivot_dir"] = json!("/mnt/pivot");
+    spec["mounts"][1]["relabel"] = json!("Z");
+    spec["Hooks"]["prestart"][0]["dir"] = json!("/srv");
+    let config = read(&spec).unwrap();
+    assert_eq!(config.pivot_dir.as_deref(), Some(Path::new("/mnt/pivot")));
+    assert_eq!(config.mounts[1].relabel, Some(crate::config::Relabel::Private));
+    assert_eq!(config.hooks.prestart[0].dir.as_deref(), Some(Path::new("/srv")));
+    for (place, value, key) in [
+        ("/pivot_dir", json!("/a/../b"), "pivot_dir"),
+        ("/mounts/1/relabel", json!("x"), "mounts[1].relabel"),
+        ("/mounts/0/relabel", json!("z"), "mounts[0].relabel"),
+        ("/Hooks/prestart/0/dir", json!("here"), "Hooks.prestart[0].dir"),
+    ] {
+        let mut wrong = spec.clone();
+        *wrong.pointer_mut(place).unwrap() = value;
+        let error = read(&wrong).unwrap_err();
+        assert!(matches!(&error, Error::BadConfig { key: named, .. } if named == key), "{place}: {error}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named_by_its_native_key() {
     let cases = [
         ("/rootfs", json!(""), "rootfs"),
@@ -68,7 +91,7 @@ fn what_is_wrong_is_named_by_its_native_key() {
         ("/capabilities/1", json!("CAP_FLY"), "capabilities"),
         ("/mounts/1/flags", json!(-1), "mounts[1].flags"),
         ("/mounts/1/propagation_flags/0", json!(3), "mounts[1].propagation_flags[0]"),
-        ("/mounts/0/destination", json!("proc"), "mounts[0].destination"),
+        ("/mounts/0/destination", json!("/a/../b"), "mounts[0].destination"),
         ("/rootPropagation", json!(5), "rootPropagation"),
         ("/devices/0/type", json!(120), "devices[0].type"),
         ("/cgroups/freezer", json!("FROZEN"), "cgroups.freezer"),

@@ -8,8 +8,8 @@ use oci_spec::runtime::{Linux, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceTy
 use super::Source;
 use crate::config::network::{self, InterfaceName, NetDevice};
 use crate::config::{
-    Config, Device, DeviceKind, IdMapping, Namespace, NamespaceKind, Personality, Propagation,
-    default_devices,
+    Config, Device, DeviceKind, IdMapping, Namespace, NamespaceKind, Personality, Propagation, TimeOffset,
+    TimeOffsets, default_devices,
 };
 use crate::error::Result;
 
@@ -34,9 +34,38 @@ pub(super) fn namespaces(linux: &Linux, source: Source<'_>) -> Result<Vec<Namesp
         if path.as_ref().is_some_and(|path| !path.is_absolute()) {
             return Err(source.bad(format!("{key}.path"), "must be absolute"));
         }
-        found.push(Namespace { kind, path });
+        let namespace = Namespace { kind, path };
+        if kind == NamespaceKind::Mount && namespace.is_own() {
+            return Err(source.bad(
+                format!("{key}.path"),
+                "is the mount namespace that floe itself is in: its root would become the container's",
+            ));
+        }
+        found.push(namespace);
     }
     Ok(found)
+}
+
+/// The offsets of the clocks of a time namespace.
+pub(super) fn time_offsets(linux: &Linux, source: Source<'_>) -> Result<TimeOffsets> {
+    let mut offsets = TimeOffsets::default();
+    for (clock, given) in linux.time_offsets().iter().flatten() {
+        let key = format!("linux.timeOffsets.{clock}");
+        let offset = TimeOffset { secs: given.secs().unwrap_or(0), nanosecs: given.nanosecs().unwrap_or(0) };
+        if offset.nanosecs >= 1_000_000_000 {
+            return Err(source.bad(format!("{key}.nanosecs"), "must be below a second"));
+        }
+        match clock.as_str() {
+            "monotonic" => offsets.monotonic = Some(offset),
+            "boottime" => offsets.boottime = Some(offset),
+            _ => {
+                return Err(
+                    source.bad(key, "is no clock of a time namespace; those are monotonic and boottime")
+                );
+            }
+        }
+    }
+    Ok(offsets)
 }
 
 pub(super) fn mappings(list: Option<&[LinuxIdMapping]>) -> Vec<IdMapping> {
@@ -50,8 +79,9 @@ pub(super) fn devices(linux: &Linux, source: Source<'_>) -> Result<Vec<Device>> 
     let mut all = default_devices();
     for (number, device) in linux.devices().iter().flatten().enumerate() {
         let key = |part: &str| format!("linux.devices[{number}].{part}");
-        if !device.path().is_absolute() {
-            return Err(source.bad(key("path"), "must be absolute"));
+        let path = device.path();
+        if !path.is_absolute() || path.components().any(|part| part == std::path::Component::ParentDir) {
+            return Err(source.bad(key("path"), "must be absolute and without `..`"));
         }
         let kind = match device.typ() {
             LinuxDeviceType::B => DeviceKind::Block,
@@ -59,15 +89,17 @@ pub(super) fn devices(linux: &Linux, source: Source<'_>) -> Result<Vec<Device>> 
             LinuxDeviceType::P => DeviceKind::Fifo,
             LinuxDeviceType::A => return Err(source.bad(key("type"), "must be b, c, u or p")),
         };
-        let half = |value: i64, part: &str| {
-            u32::try_from(value).map_err(|_| source.bad(key(part), "is no device number"))
+        // The kernel's own halves: 12 and 20 bits (`include/linux/kdev_t.h`); beyond them it would be another device.
+        let half = |value: i64, bits: u32, part: &str| match u32::try_from(value) {
+            Ok(number) if number < 1 << bits => Ok(number),
+            _ => Err(source.bad(key(part), "is no device number")),
         };
-        all.retain(|other| other.path != *device.path());
+        all.retain(|other| other.path != *path);
         all.push(Device {
-            path: device.path().clone(),
+            path: path.clone(),
             kind,
-            major: half(device.major(), "major")?,
-            minor: half(device.minor(), "minor")?,
+            major: half(device.major(), 12, "major")?,
+            minor: half(device.minor(), 20, "minor")?,
             mode: device.file_mode().unwrap_or(0o666) & 0o7777,
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),
@@ -130,52 +162,55 @@ pub(super) fn personality(linux: &Linux, source: Source<'_>) -> Result<Option<Pe
     }))
 }
 
-pub(super) fn refuse_unsupported(linux: &Linux, source: Source<'_>) -> Result<()> {
-    let later = "it is not done yet; remove it to run without";
-    source.refuse(
-        &linux.time_offsets().as_ref().filter(|list| !list.is_empty()),
-        "linux.timeOffsets",
-        later,
-    )?;
-    source.refuse(&linux.mount_label().as_ref().filter(|label| !label.is_empty()), "linux.mountLabel", later)
-}
-
 /// What does not fit together.
 pub(super) fn check(config: &Config, source: Source<'_>) -> Result<()> {
     let has = |kind| config.namespace(kind).is_some();
-    if config.hostname.is_some() && !has(NamespaceKind::Uts) {
-        return Err(source.bad("hostname", "needs a uts namespace, or it would rename the host"));
-    }
-    if config.domainname.is_some() && !has(NamespaceKind::Uts) {
-        return Err(source.bad("domainname", "needs a uts namespace, or it would rename the host"));
-    }
-    let mounts_something = !config.mounts.is_empty() || !config.masked_paths.is_empty();
-    if mounts_something && !has(NamespaceKind::Mount) {
-        return Err(source.bad("mounts", "need a mount namespace, or they would be the host's"));
-    }
-    if config.creates(NamespaceKind::User) {
-        for (list, key) in
-            [(&config.uid_mappings, "linux.uidMappings"), (&config.gid_mappings, "linux.gidMappings")]
-        {
-            if list.is_empty() {
-                return Err(source.bad(key, "is missing, and linux.namespaces has a new user namespace"));
-            }
+    // One that is joined and is floe's own is the host's still.
+    let has_own = |kind| config.namespace(kind).is_some_and(|namespace| !namespace.is_own());
+    for (name, key) in [(&config.hostname, "hostname"), (&config.domainname, "domainname")] {
+        if name.is_some() && !has_own(NamespaceKind::Uts) {
+            return Err(source.bad(key, "needs a uts namespace, or it would rename the host"));
         }
-    } else if !config.uid_mappings.is_empty() && !has(NamespaceKind::User) {
-        return Err(source.bad("linux.uidMappings", "need a user namespace in linux.namespaces"));
+    }
+    for (something, key) in [
+        (!config.mounts.is_empty(), "mounts"),
+        (!config.masked_paths.is_empty(), "linux.maskedPaths"),
+        (!config.readonly_paths.is_empty(), "linux.readonlyPaths"),
+    ] {
+        if something && !has(NamespaceKind::Mount) {
+            return Err(source.bad(key, "need a mount namespace, or they would be the host's"));
+        }
+    }
+    for (list, key) in
+        [(&config.uid_mappings, "linux.uidMappings"), (&config.gid_mappings, "linux.gidMappings")]
+    {
+        if list.is_empty() && config.creates(NamespaceKind::User) {
+            return Err(source.bad(key, "is missing, and linux.namespaces has a new user namespace"));
+        }
+        if !list.is_empty() && !has(NamespaceKind::User) {
+            return Err(source.bad(key, "need a user namespace in linux.namespaces"));
+        }
+    }
+    if !config.time_offsets.is_empty() && !config.creates(NamespaceKind::Time) {
+        return Err(source
+            .bad("linux.timeOffsets", "need a new time namespace: those of one that is joined are fixed"));
     }
     network::check(config).map_err(|error| source.bad(format!("linux.{}", error.key), error.problem))?;
     for name in config.sysctl.keys() {
         let namespace = match name.as_str() {
             name if name.starts_with("net.") => NamespaceKind::Network,
             name if name.starts_with("fs.mqueue.") || is_ipc(name) => NamespaceKind::Ipc,
-            "kernel.domainname" | "kernel.hostname" => NamespaceKind::Uts,
+            name if name.starts_with("user.") => NamespaceKind::User,
+            "kernel.domainname" => NamespaceKind::Uts,
+            "kernel.hostname" => {
+                return Err(source.bad("linux.sysctl", "kernel.hostname has a key of its own, `hostname`"));
+            }
             _ => {
                 return Err(source
                     .bad("linux.sysctl", format!("{name} belongs to the whole host, not to a namespace")));
             }
         };
-        if !has(namespace) {
+        if !has_own(namespace) {
             return Err(source.bad(
                 "linux.sysctl",
                 format!("{name} needs a {namespace} namespace, or it would be the host's"),
@@ -188,4 +223,34 @@ pub(super) fn check(config: &Config, source: Source<'_>) -> Result<()> {
 fn is_ipc(name: &str) -> bool {
     let names = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
     name.strip_prefix("kernel.").is_some_and(|name| names.contains(&name))
+}
+
+/// Kernel parameters, their names with dots. As for sysctl(8), one whose first separator is a slash is written the
+/// other way round: `net/ipv4/conf/eth0.7/forwarding` is `net.ipv4.conf.eth0/7.forwarding`.
+pub(super) fn sysctl(linux: &Linux, source: Source<'_>) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    for (given, value) in linux.sysctl().iter().flatten() {
+        let key = || format!("linux.sysctl.{given}");
+        let slashed = given.find(['.', '/']).is_some_and(|first| given[first..].starts_with('/'));
+        let name = if slashed { swapped(given) } else { given.clone() };
+        // The name becomes a path: each part is one name in it, and none leads elsewhere.
+        let is_name = |part: &str| !matches!(swapped(part).as_str(), "" | "." | "..") && !part.contains('\0');
+        if !name.split('.').all(is_name) {
+            return Err(source.bad(key(), "is no name of a kernel parameter"));
+        }
+        if all.insert(name, value.clone()).is_some() {
+            return Err(source.bad(key(), "is there a second time, in the other spelling"));
+        }
+    }
+    Ok(all)
+}
+
+/// The name with dots and slashes in each other's place.
+fn swapped(name: &str) -> String {
+    let swap = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    name.chars().map(swap).collect()
 }

@@ -3,8 +3,10 @@
 //! What the specification allows and this runtime cannot do is refused, with the key that asks for it: a container
 //! that runs with less protection than its configuration says would be worse than none.
 
+mod hooks;
 mod linux;
 mod memory_policy;
+mod mount_options;
 mod mounts;
 mod process;
 mod resctrl;
@@ -14,14 +16,15 @@ mod seccomp;
 mod template;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use oci_spec::runtime::Spec;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 
-use super::{Config, Hook, Hooks};
+use super::Config;
 use crate::error::{Error, Result};
 
+pub use mount_options::mount_options;
 pub use process::from_json as process_from_json;
 pub use resources::from_json as resources_from_json;
 pub use template::template;
@@ -40,11 +43,6 @@ impl Source<'_> {
     pub(super) fn unsupported(&self, key: impl Into<String>, reason: impl Into<String>) -> Error {
         Error::Unsupported { path: self.file.to_owned(), key: key.into(), reason: reason.into() }
     }
-
-    /// Refuses `key` if it is there.
-    pub(super) fn refuse<T>(&self, value: &Option<T>, key: &str, reason: &str) -> Result<()> {
-        if value.is_some() { Err(self.unsupported(key, reason)) } else { Ok(()) }
-    }
 }
 
 /// Reads the text of the `config.json` at `file`; relative paths in it are relative to `bundle`.
@@ -52,27 +50,102 @@ impl Source<'_> {
 /// # Errors
 /// [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
 pub fn from_json(text: &[u8], file: &Path, bundle: &Path) -> Result<Config> {
-    let spec: Spec = parse(text, file, "OCI configuration", "")?;
-    from_spec(&spec, Source { file }, bundle)
+    let source = Source { file };
+    let spec: Spec = parse(text, "OCI configuration", "", source)?;
+    from_spec(&spec, source, bundle)
 }
 
-/// Reads JSON. A value that is not what its key asks for is told by that key, with `prefix` before it.
-fn parse<T: DeserializeOwned>(text: &[u8], file: &Path, what: &'static str, prefix: &str) -> Result<T> {
-    let broken = |source| Error::Json { path: file.to_owned(), what, source };
-    let text = scheduling::as_oci_spec_spells(text).map_err(broken)?;
-    let mut json = serde_json::Deserializer::from_slice(&text);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let key = error.path().to_string();
-        let source = error.into_inner();
-        match source.classify() {
-            serde_json::error::Category::Data if key != "." => {
-                Source { file }.bad(format!("{prefix}{key}"), format!("is not understood: {source}"))
-            }
-            _ => broken(source),
+/// Parses `text`; what has the wrong type is named by its key, below `prefix`.
+fn parse<T: DeserializeOwned>(
+    text: &[u8],
+    what: &'static str,
+    prefix: &str,
+    source: Source<'_>,
+) -> Result<T> {
+    let broken = |error| Error::Json { path: source.file.to_owned(), what, source: error };
+    let text = &*scheduling::as_oci_spec_spells(text).map_err(broken)?;
+    let mut parser = serde_json::Deserializer::from_slice(text);
+    match serde_path_to_error::deserialize(&mut parser) {
+        Ok(parsed) => {
+            parser.end().map_err(broken)?;
+            refuse_zero_bytes(text, prefix, source)?;
+            Ok(parsed)
         }
-    })?;
-    json.end().map_err(broken)?;
-    Ok(value)
+        // What is no JSON at all has a line and a column instead.
+        Err(found) if is_json(text) && found.path().iter().next().is_some() => {
+            Err(source.bad(format!("{prefix}{}", found.path()), found.inner().to_string()))
+        }
+        Err(found) => Err(broken(found.into_inner())),
+    }
+}
+
+fn is_json(text: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(text).is_ok()
+}
+
+/// A zero byte ends a text for the kernel: a path or a name would be another one than is written in the file.
+fn refuse_zero_bytes(text: &[u8], prefix: &str, source: Source<'_>) -> Result<()> {
+    const ESCAPED: &[u8] = br"\u0000";
+    if !text.windows(ESCAPED.len()).any(|part| part == ESCAPED) {
+        return Ok(());
+    }
+    let whole: Value = serde_json::from_slice(text).unwrap_or_default();
+    match key_of_zero_byte(&whole) {
+        Some(key) => Err(source.bad(format!("{prefix}{key}"), "holds a zero byte")),
+        // A backslash in front of it, or in a part that isn't read.
+        None => Ok(()),
+    }
+}
+
+fn key_of_zero_byte(value: &Value) -> Option<String> {
+    let below = |own: String, rest: String| match rest.as_str() {
+        "" => own,
+        rest if rest.starts_with('[') => format!("{own}{rest}"),
+        rest => format!("{own}.{rest}"),
+    };
+    match value {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .find_map(|(number, one)| key_of_zero_byte(one).map(|rest| below(format!("[{number}]"), rest))),
+        Value::Object(map) => map.iter().find_map(|(name, one)| match name.contains('\0') {
+            true => Some(name.escape_default().to_string()),
+            false => key_of_zero_byte(one).map(|rest| below(name.clone(), rest)),
+        }),
+        _ => None,
+    }
+}
+
+/// Longest host and domain name (`__NEW_UTS_LEN` of `include/uapi/linux/utsname.h`), in bytes.
+const NAME_MAX: usize = 64;
+
+/// A host or domain name; an empty one is none.
+fn name(given: &Option<String>, key: &str, source: Source<'_>) -> Result<Option<String>> {
+    match given.clone().filter(|name| !name.is_empty()) {
+        Some(name) if name.len() > NAME_MAX => {
+            Err(source
+                .bad(key, format!("is longer than {NAME_MAX} bytes, which is all that the kernel keeps")))
+        }
+        name => Ok(name),
+    }
+}
+
+/// The root file system, without links.
+fn rootfs(given: &Path, source: Source<'_>, bundle: &Path) -> Result<PathBuf> {
+    let given = bundle.join(given);
+    let found = std::fs::canonicalize(&given)
+        .map_err(|_| Error::Missing { what: "root file system", path: given.clone() })?;
+    if !found.is_dir() {
+        return Err(source.bad("root.path", format!("{} is no directory", found.display())));
+    }
+    if found == Path::new("/") {
+        return Err(source.unsupported(
+            "root.path",
+            "a container in the host's own root would share all its files; use a folder",
+        ));
+    }
+    Ok(found)
 }
 
 fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
@@ -85,36 +158,24 @@ fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
         .as_ref()
         .ok_or_else(|| source.bad("process", "is missing; it says what is executed"))?;
     let linux = spec.linux().clone().unwrap_or_default();
-    let given = bundle.join(root.path());
-    let rootfs = std::fs::canonicalize(&given)
-        .map_err(|_| Error::Missing { what: "root file system", path: given })?;
-    if rootfs == Path::new("/") {
-        return Err(source.unsupported(
-            "root.path",
-            "a container in the host's own root would share all its files; use a folder",
-        ));
-    }
     let namespaces = linux::namespaces(&linux, source)?;
-    let mounts = spec.mounts().iter().flatten().enumerate();
     let config = Config {
-        rootfs,
+        rootfs: rootfs(root.path(), source, bundle)?,
         readonly: root.readonly().unwrap_or(false),
         propagation: linux::propagation(&linux, source)?,
-        hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
-        domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+        hostname: name(spec.hostname(), "hostname", source)?,
+        domainname: name(spec.domainname(), "domainname", source)?,
         uid_mappings: linux::mappings(linux.uid_mappings().as_deref()),
         gid_mappings: linux::mappings(linux.gid_mappings().as_deref()),
-        mounts: mounts
-            .map(|(number, mount)| mounts::convert(mount, number, source, bundle))
-            .collect::<Result<_>>()?,
+        mounts: mounts::convert_all(spec.mounts().as_deref().unwrap_or_default(), source, bundle)?,
         devices: linux::devices(&linux, source)?,
-        masked_paths: paths(linux.masked_paths()),
-        readonly_paths: paths(linux.readonly_paths()),
-        sysctl: linux.sysctl().iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        masked_paths: paths(linux.masked_paths(), "linux.maskedPaths", source)?,
+        readonly_paths: paths(linux.readonly_paths(), "linux.readonlyPaths", source)?,
+        sysctl: linux::sysctl(&linux, source)?,
         process: process::convert(process, source)?,
         resources: resources::convert(linux.resources().as_ref(), source)?,
         cgroup_path: linux::cgroup_path(&linux, source)?,
-        hooks: hooks(spec, source)?,
+        hooks: hooks::convert(spec, source)?,
         annotations: spec
             .annotations()
             .iter()
@@ -133,58 +194,19 @@ fn from_spec(spec: &Spec, source: Source<'_>, bundle: &Path) -> Result<Config> {
         parent_death_signal: None,
         seccomp: linux.seccomp().as_ref().map(|one| seccomp::convert(one, source)).transpose()?,
         systemd_cgroup: false,
+        pivot_dir: None,
+        mount_label: linux.mount_label().clone().filter(|label| !label.is_empty()),
+        time_offsets: linux::time_offsets(&linux, source)?,
     };
-    linux::refuse_unsupported(&linux, source)?;
     linux::check(&config, source)?;
+    mounts::check(&config, source)?;
     Ok(config)
 }
 
-fn paths(list: &Option<Vec<String>>) -> Vec<PathBuf> {
-    list.iter().flatten().map(PathBuf::from).collect()
-}
-
-fn hooks(spec: &Spec, source: Source<'_>) -> Result<Hooks> {
-    let Some(hooks) = spec.hooks() else { return Ok(Hooks::default()) };
-    let inside = "hooks inside the container's namespaces are not run yet; use createRuntime or poststart";
-    for (list, key) in [
-        (hooks.create_container(), "hooks.createContainer"),
-        (hooks.start_container(), "hooks.startContainer"),
-    ] {
-        source.refuse(&list.as_ref().filter(|list| !list.is_empty()), key, inside)?;
-    }
-    let prestart = convert_hooks(hooks.prestart(), "hooks.prestart", source)?;
-    Ok(Hooks {
-        prestart,
-        create_runtime: convert_hooks(hooks.create_runtime(), "hooks.createRuntime", source)?,
-        create_container: Vec::new(),
-        start_container: Vec::new(),
-        poststart: convert_hooks(hooks.poststart(), "hooks.poststart", source)?,
-        poststop: convert_hooks(hooks.poststop(), "hooks.poststop", source)?,
-    })
-}
-
-fn convert_hooks(
-    list: &Option<Vec<oci_spec::runtime::Hook>>,
-    key: &str,
-    source: Source<'_>,
-) -> Result<Vec<Hook>> {
-    let convert = |(number, hook): (usize, &oci_spec::runtime::Hook)| {
-        if !hook.path().is_absolute() {
-            return Err(source.bad(format!("{key}[{number}].path"), "must be absolute"));
-        }
-        let timeout = match hook.timeout() {
-            Some(seconds) if seconds <= 0 => {
-                return Err(source.bad(format!("{key}[{number}].timeout"), "must be above 0"));
-            }
-            Some(seconds) => Some(Duration::from_secs(seconds.unsigned_abs())),
-            None => None,
-        };
-        Ok(Hook {
-            path: hook.path().clone(),
-            args: hook.args().clone().unwrap_or_default(),
-            env: hook.env().clone().unwrap_or_default(),
-            timeout,
-        })
+fn paths(list: &Option<Vec<String>>, key: &str, source: Source<'_>) -> Result<Vec<PathBuf>> {
+    let convert = |(number, path): (usize, &String)| match path.starts_with('/') {
+        true => Ok(PathBuf::from(path)),
+        false => Err(source.bad(format!("{key}[{number}]"), "must be absolute")),
     };
     list.iter().flatten().enumerate().map(convert).collect()
 }

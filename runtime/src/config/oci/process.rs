@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Json`], [`Error::BadConfig`], [`Error::Unsupported`].
 pub fn from_json(text: &[u8], file: &Path) -> Result<Process> {
-    let process: Oci = super::parse(text, file, "OCI process", "process.")?;
-    convert(&process, Source { file })
+    let source = Source { file };
+    let process: Oci = super::parse(text, "OCI process", "process.", source)?;
+    convert(&process, source)
 }
 
 pub(super) fn convert(process: &Oci, source: Source<'_>) -> Result<Process> {
@@ -26,7 +27,18 @@ pub(super) fn convert(process: &Oci, source: Source<'_>) -> Result<Process> {
         return Err(source.bad("process.cwd", "must be absolute"));
     }
     let user = process.user();
+    if user.umask().is_some_and(|mask| mask > 0o777) {
+        return Err(source
+            .bad("process.user.umask", "has bits beyond 0777 (511 in JSON, which has no octal numbers)"));
+    }
     let rlimits = process.rlimits().iter().flatten();
+    let mut seen = std::collections::HashSet::new();
+    for (number, limit) in process.rlimits().iter().flatten().enumerate() {
+        if !seen.insert(kind(limit.typ())) {
+            let problem = format!("is a second {}", limit.typ());
+            return Err(source.bad(format!("process.rlimits[{number}]"), problem));
+        }
+    }
     Ok(Process {
         args,
         env: process.env().clone().unwrap_or_default(),

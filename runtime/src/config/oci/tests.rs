@@ -40,16 +40,93 @@ fn what_cannot_be_done_is_refused_by_its_key() {
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let cases: Vec<(&str, serde_json::Value, &str)> = vec![
         ("/linux/namespaces", json(r#"[{"type": "pid"}, {"type": "pid"}]"#), "linux.namespaces[1]"),
+        ("/linux/namespaces", json(r#"[{"type": "network", "path": "net"}]"#), "linux.namespaces[0].path"),
+        (
+            "/linux/namespaces",
+            json(r#"[{"type": "mount", "path": "/proc/self/ns/mnt"}]"#),
+            "linux.namespaces[0].path",
+        ),
+        ("/linux/namespaces", json(r#"[{"type": "pid"}]"#), "hostname"),
+        ("/linux/namespaces", json(r#"[{"type": "uts"}]"#), "mounts"),
+        ("/linux/namespaces", json(r#"[{"type": "uts", "path": "/proc/self/ns/uts"}]"#), "hostname"),
         ("/linux/sysctl", json(r#"{"net.ipv4.ip_forward": "1"}"#), "linux.sysctl"),
-        ("/mounts/0/destination", json(r#""proc""#), "mounts[0].destination"),
+        ("/linux/sysctl", json(r#"{"kernel.msgmax": "1"}"#), "linux.sysctl"),
+        ("/linux/sysctl", json(r#"{"vm.swappiness": "1"}"#), "linux.sysctl"),
+        ("/linux/sysctl", json(r#"{"kernel.hostname": "x"}"#), "linux.sysctl"),
+        ("/linux/sysctl", json(r#"{"user.max_net_namespaces": "1"}"#), "linux.sysctl"),
+        (
+            "/linux/sysctl",
+            json(r#"{"kernel/../vm.swappiness": "1"}"#),
+            "linux.sysctl.kernel/../vm.swappiness",
+        ),
+        ("/linux/sysctl", json(r#"{"net..x": "1"}"#), "linux.sysctl.net..x"),
+        (
+            "/linux/devices",
+            json(r#"[{"path": "/dev/../x", "type": "c", "major": 1, "minor": 1}]"#),
+            "linux.devices[0].path",
+        ),
+        (
+            "/linux/devices",
+            json(r#"[{"path": "/dev/x", "type": "c", "major": 4096, "minor": 1}]"#),
+            "linux.devices[0].major",
+        ),
+        (
+            "/linux/devices",
+            json(r#"[{"path": "/dev/x", "type": "c", "major": 1, "minor": -1}]"#),
+            "linux.devices[0].minor",
+        ),
+        (
+            "/linux/devices",
+            json(r#"[{"path": "/dev/x", "type": "a", "major": 1, "minor": 1}]"#),
+            "linux.devices[0].type",
+        ),
+        ("/linux/timeOffsets", json(r#"{"boottime": {"secs": 1}}"#), "linux.timeOffsets"),
+        ("/linux/timeOffsets", json(r#"{"realtime": {"secs": 1}}"#), "linux.timeOffsets.realtime"),
+        (
+            "/linux/timeOffsets",
+            json(r#"{"monotonic": {"nanosecs": 1000000000}}"#),
+            "linux.timeOffsets.monotonic.nanosecs",
+        ),
+        ("/linux/uidMappings", json(r#"[{"containerID": 0, "hostID": 0, "size": 1}]"#), "linux.uidMappings"),
+        ("/linux/gidMappings", json(r#"[{"containerID": 0, "hostID": 0, "size": 1}]"#), "linux.gidMappings"),
+        ("/linux/mountLabel", json(r#""system_u:object_r:x:s0""#), "linux.mountLabel"),
+        ("/linux/rootfsPropagation", json(r#""both""#), "linux.rootfsPropagation"),
+        ("/linux/cgroupsPath", json(r#""/a/../../b""#), "linux.cgroupsPath"),
+        ("/linux/maskedPaths", json(r#"["/a", "b"]"#), "linux.maskedPaths[1]"),
+        ("/linux/readonlyPaths", json(r#"["\u0000"]"#), "linux.readonlyPaths[0]"),
+        ("/mounts/0/options", json(r#"["idmap", "bind"]"#), "mounts[0].options"),
+        ("/mounts/0/options", json(r#"[7]"#), "mounts[0].options[0]"),
         ("/mounts/0/destination", json(r#""/a/../b""#), "mounts[0].destination"),
         ("/process/args", json("[]"), "process.args"),
         ("/process/cwd", json(r#""relative""#), "process.cwd"),
         ("/process/apparmorProfile", json(r#""a\nb""#), "process.apparmorProfile"),
-        ("/hooks", json(r#"{"startContainer": [{"path": "/x"}]}"#), "hooks.startContainer"),
         ("/linux/netDevices", json(r#"{"eth1": {"name": "a/b"}}"#), "linux.netDevices.eth1.name"),
         ("/linux/netDevices", json(r#"{"a b": {}}"#), "linux.netDevices.a b"),
         ("/linux/netDevices", json(r#"{"eth1": {}}"#), "linux.netDevices"),
+        ("/process/cwd", json(r#""/\u0000""#), "process.cwd"),
+        ("/process/user/uid", json("-1"), "process.user.uid"),
+        ("/process/user/uid", json("4294967296"), "process.user.uid"),
+        ("/process/user/umask", json("4096"), "process.user.umask"),
+        ("/process/args", json(r#"["a\u0000b"]"#), "process.args[0]"),
+        ("/process/env", json(r#"["A=1", "B=\u0000"]"#), "process.env[1]"),
+        ("/hooks", json(r#"{"startContainer": [{"path": "x"}]}"#), "hooks.startContainer[0].path"),
+        (
+            "/hooks",
+            json(r#"{"poststop": [{"path": "/x"}, {"path": "/x", "timeout": -1}]}"#),
+            "hooks.poststop[1].timeout",
+        ),
+        (
+            "/hooks",
+            json(r#"{"prestart": [{"path": "/x", "env": ["A=\u0000"]}]}"#),
+            "hooks.prestart[0].env[0]",
+        ),
+        ("/hostname", json(r#""a\u0000b""#), "hostname"),
+        (
+            "/domainname",
+            json(r#""0123456789012345678901234567890123456789012345678901234567890123456789""#),
+            "domainname",
+        ),
+        ("/root/path", json(r#""rootfs\u0000""#), "root.path"),
         ("/root/path", json(r#""/""#), "root.path"),
     ];
     for (pointer, value, key) in cases {
@@ -65,6 +142,41 @@ fn set(spec: &mut serde_json::Value, pointer: &str, value: serde_json::Value) {
         Some(list) => list[name.parse::<usize>().unwrap()] = value,
         None => parent[name] = value,
     }
+}
+
+#[test]
+fn parameters_have_one_spelling() {
+    let config = bundle(|spec| {
+        set(
+            spec,
+            "/linux/namespaces",
+            serde_json::json!([{"type": "network"}, {"type": "mount"}, {"type": "uts"}]),
+        );
+        let given = serde_json::json!({"net/ipv4/conf/eth0.7/forwarding": "1", "net.core.somaxconn": "9"});
+        set(spec, "/linux/sysctl", given);
+    });
+    let sysctl = config.unwrap().sysctl;
+    let names: Vec<&String> = sysctl.keys().collect();
+    assert_eq!(names, ["net.core.somaxconn", "net.ipv4.conf.eth0/7.forwarding"]);
+}
+
+#[test]
+fn hooks_become_hooks() {
+    let config = bundle(|spec| {
+        let hook = serde_json::json!([{"path": "/x", "args": ["x", "y"], "env": ["A=b"], "timeout": 3}]);
+        set(
+            spec,
+            "/hooks",
+            serde_json::json!({"createContainer": hook, "startContainer": hook, "poststop": []}),
+        );
+    });
+    let hooks = config.unwrap().hooks;
+    assert_eq!(hooks.create_container, hooks.start_container);
+    let hook = &hooks.start_container[0];
+    assert_eq!(
+        (hook.args.len(), hook.env.len(), hook.timeout),
+        (2, 1, Some(std::time::Duration::from_secs(3)))
+    );
 }
 
 #[test]

@@ -1,0 +1,46 @@
+//! User namespaces that only hold a map of ids, for id-mapped mounts (mount_setattr(2)).
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use super::message::{Bootstrap, FromChild, Peer, ToChild};
+use super::{Guard, out_of_order, outside, spawn_init};
+use crate::config::{IdMaps, NamespaceKind};
+use crate::error::{Error, Result};
+
+/// Those of one launch: mounts often have the same map.
+#[derive(Debug, Default)]
+pub(super) struct UserNamespaces(Vec<(IdMaps, OwnedFd)>);
+
+impl UserNamespaces {
+    /// One with these maps.
+    pub(super) fn with(&mut self, maps: &IdMaps) -> Result<&OwnedFd> {
+        let place = match self.0.iter().position(|(other, _)| other == maps) {
+            Some(place) => place,
+            None => {
+                self.0.push((maps.clone(), make(maps)?));
+                self.0.len() - 1
+            }
+        };
+        Ok(&self.0[place].1)
+    }
+}
+
+/// A child goes into a new one, gets its maps as a container's process does, and is ended: the descriptor is what keeps
+/// the namespace.
+fn make(maps: &IdMaps) -> Result<OwnedFd> {
+    let (ours, theirs) = UnixStream::pair().map_err(Error::at("socketpair", ""))?;
+    let guard = Guard { stage1: Some(spawn_init(vec![OwnedFd::from(theirs)], 3)?), child: None };
+    let mut peer = Peer::new(ours);
+    let create = vec![NamespaceKind::User];
+    peer.send(&ToChild::Bootstrap(Bootstrap { create, ..Bootstrap::default() }))?;
+    match peer.receive()? {
+        Some(FromChild::MapIds) => {}
+        Some(FromChild::Failed(what)) => return Err(Error::start(what)),
+        _ => return Err(out_of_order()),
+    }
+    let pid = guard.stage1_pid();
+    outside::map_ids(pid, &maps.uids, &maps.gids)?;
+    let path = format!("/proc/{pid}/ns/user");
+    std::fs::File::open(&path).map(OwnedFd::from).map_err(Error::at("open", &path))
+}
