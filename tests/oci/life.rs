@@ -216,11 +216,18 @@ fn hooks_run_with_the_state_on_their_input() {
     assert_eq!(first["id"], name.as_str());
     assert!(first["pid"].as_i64().unwrap() > 0);
 
-    let failing = bundle::with(&stage, |config| {
-        config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", "echo no luck >&2; exit 3"] }] });
-    });
-    let words = stage.fails(&["run", "-b", failing.to_str().unwrap(), &stage.name()]);
-    assert!(words.contains("createRuntime") && words.contains("no luck"), "{words}");
+    // Wherever it fails, `run` says so and leaves nothing.
+    for kind in ["createRuntime", "createContainer", "startContainer", "poststart"] {
+        let failing = bundle::with(&stage, |config| {
+            config["process"]["args"] = json!(["sleep", "20"]);
+            config["hooks"][kind] =
+                json!([{ "path": "/bin/sh", "args": ["sh", "-c", "echo no luck >&2; exit 3"] }]);
+        });
+        let name = stage.name();
+        let words = stage.fails(&["run", "-b", failing.to_str().unwrap(), &name]);
+        assert!(words.contains(kind) && words.contains("no luck"), "{words}");
+        assert!(stage.fails(&["state", &name]).contains("does not exist"), "{kind}");
+    }
 }
 
 #[test]

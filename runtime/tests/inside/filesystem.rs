@@ -7,7 +7,7 @@ use std::path::Path;
 use floe_runtime::CreateOptions;
 use serde_json::json;
 
-use crate::support::Bundle;
+use crate::support::{Bundle, Mounted, mount_at, options};
 
 pub const TESTS: &[(&str, fn())] = &[
     ("mounts_have_their_options", mounts_have_their_options),
@@ -18,6 +18,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("links_of_an_image_lead_nowhere_on_the_host", links_of_an_image_lead_nowhere_on_the_host),
     ("mounts_that_fail_are_explained", mounts_that_fail_are_explained),
     ("devices_are_made", devices_are_made),
+    ("devices_have_their_mode_whatever_the_folder_says", devices_have_their_mode_whatever_the_folder_says),
     ("what_stands_in_a_devices_place_is_replaced", what_stands_in_a_devices_place_is_replaced),
     ("the_hosts_dev_is_not_changed", the_hosts_dev_is_not_changed),
     ("a_root_can_be_moved_instead_of_pivoted", a_root_can_be_moved_instead_of_pivoted),
@@ -26,19 +27,6 @@ pub const TESTS: &[(&str, fn())] = &[
     ("nothing_of_the_host_is_mounted", nothing_of_the_host_is_mounted),
     ("propagation_is_as_configured", propagation_is_as_configured),
 ];
-
-/// Options and file system of what is mounted at `path` last, from mountinfo.
-fn mount_at<'a>(log: &'a str, path: &str) -> Option<(&'a str, &'a str)> {
-    log.lines().rev().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let fields: Vec<&str> = left.split(' ').collect();
-        (fields.get(4) == Some(&path)).then(|| (fields[5], right))
-    })
-}
-
-fn options<'a>(log: &'a str, path: &str) -> &'a str {
-    mount_at(log, path).unwrap_or_else(|| panic!("nothing at {path} in {log}")).0
-}
 
 fn mounts_have_their_options() {
     let mut bundle =
@@ -89,24 +77,6 @@ fn flags_for_everything_below_reach_it() {
     let log = bundle.run();
     assert!(log.contains("outer\n") && log.contains("inner\n"), "{log}");
     assert!(options(&log, "/outer/inner").starts_with("ro"), "{log}");
-}
-
-/// A tmpfs of the test's own, private.
-struct Mounted(std::path::PathBuf);
-
-impl Mounted {
-    fn tmpfs(path: &Path) -> Self {
-        use nix::mount::{MsFlags, mount};
-        mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
-        mount(None::<&str>, path, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-        Self(path.to_owned())
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH).unwrap();
-    }
 }
 
 fn a_tmpfs_takes_over_what_it_covers() {
@@ -171,8 +141,9 @@ fn mounts_that_fail_are_explained() {
     for (mount, words) in cases {
         let mut bundle = Bundle::new();
         bundle.mount(mount);
+        let number = bundle.spec["mounts"].as_array().unwrap().len() - 1;
         let error = bundle.refused();
-        assert!(error.contains(words), "{words:?}: {error}");
+        assert!(error.contains(words) && error.contains(&format!("mounts[{number}]")), "{words:?}: {error}");
     }
     // CVE-2019-19921: an image whose /proc leads elsewhere.
     let bundle = Bundle::new();
@@ -193,6 +164,24 @@ fn devices_are_made() {
         /dev/urandom 666 1:9\n/dev/tty 666 5:0\nfd /proc/self/fd\nstdin /proc/self/fd/0\nstdout /proc/self/fd/1\n\
         stderr /proc/self/fd/2\nptmx pts/ptmx\n640 7 1:5 character special file\n";
     assert_eq!(log, expected);
+}
+
+/// A default ACL (acl(5)) takes bits of the mode away.
+fn devices_have_their_mode_whatever_the_folder_says() {
+    let mut bundle = Bundle::with_script("stat -c '%a %u' /dev/null /dev/pipe; stat -c %F /dev/pipe");
+    for place in ["/dev", "/dev/pts", "/dev/shm", "/dev/mqueue"] {
+        bundle.unmount(place);
+    }
+    // Version 2, and for owner, group and others: tag, permissions, no id (`include/uapi/linux/posix_acl_xattr.h`).
+    let entry = |tag: u16, permissions: u16| {
+        [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &u32::MAX.to_le_bytes()].concat()
+    };
+    let list = [2u32.to_le_bytes().to_vec(), entry(1, 7), entry(4, 0), entry(0x20, 0)].concat();
+    let dev = bundle.rootfs().join("dev");
+    rustix::fs::setxattr(&dev, "system.posix_acl_default", &list, rustix::fs::XattrFlags::empty()).unwrap();
+    bundle.spec["linux"]["devices"] =
+        json!([{"path": "/dev/pipe", "type": "p", "fileMode": 0o640, "uid": 9}]);
+    assert_eq!(bundle.run(), "666 0\n640 9\nfifo\n");
 }
 
 fn what_stands_in_a_devices_place_is_replaced() {

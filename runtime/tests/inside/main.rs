@@ -9,10 +9,14 @@ mod basics;
 mod deaths;
 mod filesystem;
 mod helper;
+mod hooks;
+mod hostile;
 mod identity;
 mod inherited;
 mod joining;
 mod labels;
+mod mounts;
+mod namespaces;
 mod native;
 mod network;
 mod protection;
@@ -44,9 +48,13 @@ fn main() {
         basics::TESTS,
         deaths::TESTS,
         filesystem::TESTS,
+        hooks::TESTS,
+        hostile::TESTS,
         identity::TESTS,
         inherited::TESTS,
         joining::TESTS,
+        mounts::TESTS,
+        namespaces::TESTS,
         native::TESTS,
         network::TESTS,
         labels::TESTS,

@@ -97,6 +97,13 @@ impl Bundle {
         symlink("busybox", self.rootfs().join("bin").join(name)).unwrap();
     }
 
+    /// Joins the namespace at `path` instead of making one.
+    pub fn join(&mut self, kind: &str, path: impl AsRef<Path>) {
+        self.share(kind);
+        let namespace = json!({"type": kind, "path": path.as_ref()});
+        self.spec["linux"]["namespaces"].as_array_mut().unwrap().push(namespace);
+    }
+
     /// Leaves a namespace out.
     pub fn share(&mut self, kind: &str) {
         self.spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != kind);
@@ -252,6 +259,42 @@ impl Drop for Running {
         if !std::thread::panicking() {
             deleted.unwrap();
         }
+    }
+}
+
+/// Options and file system of what is mounted at `path` last, from mountinfo.
+pub fn mount_at<'a>(log: &'a str, path: &str) -> Option<(&'a str, &'a str)> {
+    log.lines().rev().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let fields: Vec<&str> = left.split(' ').collect();
+        (fields.get(4) == Some(&path)).then(|| (fields[5], right))
+    })
+}
+
+/// Its options alone.
+pub fn options<'a>(log: &'a str, path: &str) -> &'a str {
+    mount_at(log, path).unwrap_or_else(|| panic!("nothing at {path} in {log}")).0
+}
+
+/// A mount of the test's own, private.
+pub struct Mounted(pub PathBuf);
+
+impl Mounted {
+    pub fn tmpfs(path: &Path) -> Self {
+        Self::of("tmpfs", path, nix::mount::MsFlags::empty())
+    }
+
+    pub fn of(kind: &str, path: &Path, flags: nix::mount::MsFlags) -> Self {
+        use nix::mount::{MsFlags, mount};
+        mount(Some(kind), path, Some(kind), flags, None::<&str>).unwrap();
+        mount(None::<&str>, path, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH).unwrap();
     }
 }
 

@@ -10,6 +10,7 @@ use crate::support::Bundle;
 pub const TESTS: &[(&str, fn())] = &[
     ("ids_are_mapped", ids_are_mapped),
     ("everything_is_mounted_in_a_user_namespace", everything_is_mounted_in_a_user_namespace),
+    ("devices_are_made_or_bound_in_a_user_namespace", devices_are_made_or_bound_in_a_user_namespace),
     ("another_user_inside_is_another_one_outside", another_user_inside_is_another_one_outside),
     ("limits_are_set_in_a_user_namespace", limits_are_set_in_a_user_namespace),
     ("a_user_that_is_not_mapped_is_refused", a_user_that_is_not_mapped_is_refused),
@@ -58,6 +59,27 @@ fn everything_is_mounted_in_a_user_namespace() {
     for place in ["/dev/mqueue", "/dev/shm", "/sys/fs/cgroup", "/dev/tty"] {
         assert!(text.contains(&format!(" {place} ")), "{place}: {text}");
     }
+}
+
+fn devices_are_made_or_bound_in_a_user_namespace() {
+    let mut bundle = bundle(
+        "stat -c '%F %a %u' /dev/pipe; stat -c %t:%T /dev/elsewhere; head -c 2 /dev/elsewhere | wc -c",
+    );
+    bundle.applet("head");
+    bundle.spec["linux"]["devices"] = json!([
+        {"path": "/dev/pipe", "type": "p", "fileMode": 0o640, "uid": 9},
+        // By its number: the host has it under another name.
+        {"path": "/dev/elsewhere", "type": "c", "major": 1, "minor": 5},
+    ]);
+    if !std::path::Path::new("/dev/char/1:5").exists() {
+        // Without udev there is no such list, and only the host's own names can be bound.
+        let error = bundle.refused();
+        assert!(error.contains("/dev/elsewhere") && error.contains("linux.devices"), "{error}");
+        bundle.spec["linux"]["devices"][1]["path"] = json!("/dev/zero");
+        bundle.spec["process"]["args"][2] =
+            json!(bundle.spec["process"]["args"][2].as_str().unwrap().replace("elsewhere", "zero"));
+    }
+    assert_eq!(bundle.run(), "fifo 640 9\n1:5\n2\n");
 }
 
 fn another_user_inside_is_another_one_outside() {
