@@ -68,7 +68,7 @@ impl Drop for Exchanging {
 fn a_process_that_joins_cannot_begin_outside() {
     let dir = File::open("/").unwrap();
     rustix::io::fcntl_setfd(&dir, rustix::io::FdFlags::empty()).unwrap();
-    let bundle = Bundle::with_script("echo ready; sleep 20");
+    let bundle = Bundle::with_script("echo ready; sleep 200");
     let running = bundle.create().unwrap();
     running.start_until_ready();
     for number in 3..=dir.as_fd().as_raw_fd().max(12) {
@@ -311,7 +311,7 @@ fn a_bundle_that_is_no_bundle_is_refused_at_once() {
     for (target, words) in [
         ("/dev/zero", "is no file"),
         ("/not/there", "does not exist"),
-        ("/etc/passwd", "is not a valid OCI configuration"),
+        ("rootfs/etc/passwd", "is not a valid OCI configuration"),
     ] {
         fs::remove_file(&file).unwrap();
         symlink(target, &file).unwrap();
