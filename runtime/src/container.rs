@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::hooks;
 use crate::id::ContainerId;
 use crate::keyring;
-use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide};
+use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide, Streams};
 use crate::network;
 use crate::resctrl;
 use crate::seccomp;
@@ -321,6 +321,11 @@ impl Container {
     /// # Errors
     /// [`Error::WrongStatus`] unless it runs; [`Error::Child`].
     pub fn exec(&self, options: ExecOptions) -> Result<Pid> {
+        self.exec_with(options, Streams::default())
+    }
+
+    /// As [`Container::exec`], with standard streams of its own.
+    pub(crate) fn exec_with(&self, options: ExecOptions, streams: Streams) -> Result<Pid> {
         self.require("exec in", &[Status::Running, Status::Created])?;
         self.undisturbed("exec in")?;
         let init = self.init_pid().ok_or_else(|| self.not_found())?;
@@ -331,6 +336,7 @@ impl Container {
             kind: LaunchKind::Exec { init },
             console: options.console,
             preserve_fds: options.preserve_fds,
+            streams,
             keyring: keyring::name_for(self.id(), self.config()),
         };
         launch::launch(&plan, &mut Joining { container: self, init })

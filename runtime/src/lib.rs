@@ -21,6 +21,7 @@ pub mod config;
 pub mod console;
 mod container;
 pub mod error;
+pub mod factory;
 pub mod foreground;
 mod hooks;
 mod id;

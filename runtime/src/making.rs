@@ -7,17 +7,18 @@ use nix::mount::MsFlags;
 use nix::unistd::Pid;
 
 use crate::cgroup::{Cgroup, Entrance};
-use crate::config::{Config, Mount, MountKind, NamespaceKind};
+use crate::config::{Config, Mount, MountKind, NamespaceKind, Process};
 use crate::container::{Container, Status};
 use crate::error::Result;
 use crate::hooks;
 use crate::id::ContainerId;
-use crate::launch::ParentSide;
+use crate::keyring;
+use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide};
 use crate::network;
 use crate::resctrl;
 use crate::seccomp;
 use crate::state::{Folder, JOURNAL, ProcessId, RESTORE_ROOT, Record};
-use crate::store::RECORD_FILE;
+use crate::store::{CreateOptions, RECORD_FILE};
 use crate::undo::Undo;
 
 /// A container that is being made.
@@ -90,6 +91,36 @@ fn cgroup_owner(config: &Config) -> Option<u32> {
         return None;
     }
     config.host_uid(config.process.user.uid).filter(|uid| *uid != 0)
+}
+
+/// A container with a name, a record and a cgroup, and no process yet. Dropped, everything of it is taken back.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) half: Half,
+    pub(crate) undo: Undo,
+}
+
+impl Prepared {
+    /// Starts the first process, which waits for `start`: the configuration's own, or `process`.
+    pub(crate) fn launch(mut self, process: Option<Process>, options: CreateOptions) -> Result<Container> {
+        let record = &mut self.half.record;
+        if let Some(process) = process {
+            record.config.process = process;
+        }
+        launch::make_exec_fifo(self.half.folder.path())?;
+        let plan = LaunchPlan {
+            config: record.config.clone(),
+            kind: LaunchKind::Init { state_dir: self.half.folder.path().to_owned() },
+            console: options.console,
+            preserve_fds: options.preserve_fds,
+            streams: options.streams,
+            keyring: keyring::name_for(&record.id, &record.config),
+        };
+        launch::launch(&plan, &mut self.half)?;
+        let Self { half, undo } = self;
+        undo.keep();
+        Container::new(half.folder, half.record)
+    }
 }
 
 /// A name that is taken for a container whose processes somebody else brings to life. Dropped, everything of it is

@@ -16,9 +16,8 @@ use crate::error::{Error, Result};
 
 use crate::hooks;
 use crate::id::{ContainerId, HASHED};
-use crate::keyring;
-use crate::launch::{self, LaunchKind, LaunchPlan};
-use crate::making::{Half, Reservation};
+use crate::launch::Streams;
+use crate::making::{Half, Prepared, Reservation};
 use crate::network;
 use crate::resctrl;
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
@@ -50,6 +49,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
+    /// Its standard streams; the caller's where nothing is given.
+    pub streams: Streams,
     /// Let systemd make the cgroup.
     pub systemd_cgroup: bool,
 }
@@ -171,19 +172,14 @@ impl Store {
         config.no_new_keyring |= options.no_new_keyring;
         config.systemd_cgroup |= options.systemd_cgroup;
         check_terminal(config, options.console.is_some())?;
+        self.prepare(id, blueprint)?.launch(None, options)
+    }
+
+    /// Takes the name `id` and makes everything of the container but its process.
+    pub(crate) fn prepare(&self, id: &ContainerId, blueprint: Blueprint) -> Result<Prepared> {
         let mut undo = Undo::default();
-        let mut half = self.begin(id, blueprint, None, &mut undo)?;
-        launch::make_exec_fifo(half.folder.path())?;
-        let plan = LaunchPlan {
-            config: half.record.config.clone(),
-            kind: LaunchKind::Init { state_dir: half.folder.path().to_owned() },
-            console: options.console,
-            preserve_fds: options.preserve_fds,
-            keyring: keyring::name_for(id, &half.record.config),
-        };
-        launch::launch(&plan, &mut half)?;
-        undo.keep();
-        Container::new(half.folder, half.record)
+        let half = self.begin(id, blueprint, None, &mut undo)?;
+        Ok(Prepared { half, undo })
     }
 
     /// Takes the name `id` for a container whose processes somebody else brings to life. Its cgroup is made, without

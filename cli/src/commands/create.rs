@@ -81,6 +81,7 @@ pub fn create(
     let id = ContainerId::parse(&common.id)?;
     let options = CreateOptions {
         console,
+        streams: Default::default(),
         preserve_fds: common.preserve_fds,
         no_pivot: common.no_pivot,
         no_new_keyring: common.no_new_keyring,

@@ -52,7 +52,7 @@ mod user_namespace;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::unistd::Pid;
@@ -85,6 +85,17 @@ pub enum LaunchKind {
     },
 }
 
+/// The standard streams of a process; what is `None` is the caller's.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// Standard input.
+    pub input: Option<OwnedFd>,
+    /// Standard output.
+    pub output: Option<OwnedFd>,
+    /// Standard error.
+    pub error: Option<OwnedFd>,
+}
+
 /// What is launched.
 #[derive(Debug)]
 pub struct LaunchPlan {
@@ -96,6 +107,8 @@ pub struct LaunchPlan {
     pub console: Option<OwnedFd>,
     /// How many descriptors from 3 on it inherits.
     pub preserve_fds: u32,
+    /// Its standard streams.
+    pub streams: Streams,
     /// The session keyring that it joins; `None` leaves it the caller's.
     pub keyring: Option<String>,
 }
@@ -316,13 +329,13 @@ fn spawn(plan: &LaunchPlan, socket: UnixStream) -> Result<Child> {
     if let Some(console) = &plan.console {
         passed.push(console.try_clone().map_err(Error::at("duplicate", "the console socket"))?);
     }
-    spawn_init(passed, first)
+    spawn_init(passed, first, &plan.streams)
 }
 
 /// Starts `floe init` with these descriptors, from number `first` on; the first of them is its socket.
-fn spawn_init(passed: Vec<OwnedFd>, first: i32) -> Result<Child> {
-    let own = exe::OwnProgram::open(first + 3)?;
-    let program = own.path();
+fn spawn_init(passed: Vec<OwnedFd>, first: i32, streams: &Streams) -> Result<Child> {
+    let program_file = exe::OwnProgram::open(first + 3)?;
+    let program = program_file.path();
     let mut command = Command::new(&program);
     command.arg("init").env_clear().env(SOCKET_VARIABLE, format!("{first},{}", passed.len()));
     let mappings =
@@ -330,8 +343,16 @@ fn spawn_init(passed: Vec<OwnedFd>, first: i32) -> Result<Child> {
     command.fd_mappings(mappings).map_err(|error| {
         Error::call("pass descriptors to", program.display(), std::io::Error::other(error.to_string()))
     })?;
+    let Streams { input, output, error } = streams;
+    let own = |stream: &Option<OwnedFd>| match stream {
+        Some(stream) => {
+            Ok(Stdio::from(stream.try_clone().map_err(Error::at("duplicate", "a standard stream"))?))
+        }
+        None => Ok(Stdio::inherit()),
+    };
+    command.stdin(own(input)?).stdout(own(output)?).stderr(own(error)?);
     let child = command.spawn().map_err(Error::at("exec", &program))?;
-    drop(own);
+    drop(program_file);
     Ok(child)
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use super::message::{Bootstrap, FromChild, Peer, ToChild};
-use super::{Guard, out_of_order, outside, spawn_init};
+use super::{Guard, Streams, out_of_order, outside, spawn_init};
 use crate::config::{IdMaps, NamespaceKind};
 use crate::error::{Error, Result};
 
@@ -30,7 +30,8 @@ impl UserNamespaces {
 /// the namespace.
 fn make(maps: &IdMaps) -> Result<OwnedFd> {
     let (ours, theirs) = UnixStream::pair().map_err(Error::at("socketpair", ""))?;
-    let guard = Guard { stage1: Some(spawn_init(vec![OwnedFd::from(theirs)], 3)?), child: None };
+    let guard =
+        Guard { stage1: Some(spawn_init(vec![OwnedFd::from(theirs)], 3, &Streams::default())?), child: None };
     let mut peer = Peer::new(ours);
     let create = vec![NamespaceKind::User];
     peer.send(&ToChild::Bootstrap(Bootstrap { create, ..Bootstrap::default() }))?;

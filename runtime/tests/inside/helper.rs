@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use floe_runtime::cgroup::Entrance;
 use floe_runtime::config::Capability;
-use floe_runtime::launch::{LaunchKind, LaunchPlan, ParentSide, launch, make_exec_fifo};
+use floe_runtime::launch::{LaunchKind, LaunchPlan, ParentSide, Streams, launch, make_exec_fifo};
 use floe_runtime::{Blueprint, ContainerId, CreateOptions, Store};
 use nix::unistd::Pid;
 use rustix::thread::CapabilitySet;
@@ -127,7 +127,14 @@ fn launch_and_stay(bundle: &Path, signal: i32) {
     config.process.user.uid = 1000;
     make_exec_fifo(bundle).unwrap();
     let kind = LaunchKind::Init { state_dir: bundle.to_owned() };
-    let plan = LaunchPlan { config, kind, console: None, preserve_fds: 0, keyring: None };
+    let plan = LaunchPlan {
+        config,
+        kind,
+        console: None,
+        preserve_fds: 0,
+        keyring: None,
+        streams: Streams::default(),
+    };
     match launch(&plan, &mut Nobody) {
         Ok(pid) => println!("{pid}"),
         Err(error) => println!("{}", full(&error)),

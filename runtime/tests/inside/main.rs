@@ -7,6 +7,7 @@
 mod agent;
 mod basics;
 mod deaths;
+mod factory;
 mod filesystem;
 mod helper;
 mod hooks;
@@ -47,6 +48,7 @@ fn main() {
     let tests = [
         basics::TESTS,
         deaths::TESTS,
+        factory::TESTS,
         filesystem::TESTS,
         hooks::TESTS,
         hostile::TESTS,
