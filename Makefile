@@ -11,7 +11,7 @@ setup: ## install what building, running and testing need
 	@scripts/setup
 
 # The binary that is used is linked whole: each start executes it several times, and the dynamic loader would be most of
-# that (docs/decisions/0007-the-start-path.md). Flags for the target alone need the target named; build scripts and
+# that (docs/decisions/0010-the-start-path.md). Flags for the target alone need the target named; build scripts and
 # procedural macros keep their own.
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs

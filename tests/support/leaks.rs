@@ -104,7 +104,7 @@ impl Picture {
             let link =
                 |name: &str| fs::read_link(folder.join(name)).map(|path| path.to_string_lossy().into_owned());
             let about = [text("environ"), text("cmdline"), text("cgroup"), link("root"), link("cwd")];
-            if pid != me && about.iter().flatten().any(|text| self.is_ours(text)) {
+            if pid != me && about.iter().flatten().any(|text| self.is_ours(text)) && !awaits_init(&folder) {
                 lines.insert(format!(
                     "process {pid} {}",
                     text("cmdline").unwrap_or_default().replace('\0', " ")
@@ -223,6 +223,13 @@ fn devices() -> impl Iterator<Item = String> {
             Err(error) => format!("device {path}: {error}"),
         }
     })
+}
+
+/// Whether a process has ended, and only the host's init is left to take notice of it, which it does when it comes to it.
+fn awaits_init(folder: &Path) -> bool {
+    let stat = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    (fields.next(), fields.next()) == (Some("Z"), Some("1"))
 }
 
 /// The memory maps of a container's processes, by pid on the host, as they have to be after a checkpoint that failed.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nix::mount::MsFlags;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::IdMapping;
+use super::{Hook, IdMapping};
 
 /// `MS_NOSYMFOLLOW` (`include/uapi/linux/mount.h`, Linux 5.10), which nix doesn't name: links on the file system are
 /// not followed.
@@ -179,6 +179,13 @@ pub struct Mount {
     /// For a bind mount, on a host with SELinux.
     #[serde(default)]
     pub relabel: Option<Relabel>,
+    /// Programs that run before it is mounted, in the container's namespaces and with the host's files (libcontainer's
+    /// `premount_cmds`).
+    #[serde(default)]
+    pub before: Vec<Hook>,
+    /// The same, after it is mounted (libcontainer's `postmount_cmds`).
+    #[serde(default)]
+    pub after: Vec<Hook>,
 }
 
 impl Mount {
@@ -198,6 +205,8 @@ impl Mount {
             source_link: SourceLink::Follow,
             destination_link: false,
             relabel: None,
+            before: Vec::new(),
+            after: Vec::new(),
         }
     }
 }

@@ -28,8 +28,9 @@ use std::path::Path;
 
 use nix::mount::MsFlags;
 
-use crate::config::{Config, NamespaceKind, Propagation};
+use crate::config::{Config, Hook, Mount, NamespaceKind, Propagation};
 use crate::error::{Error, Result};
+use crate::hooks;
 use detached::Detached;
 
 pub(crate) use beneath::Root;
@@ -51,10 +52,24 @@ pub(crate) fn prepare(config: &Config, outside: &mut dyn Outside) -> Result<Root
     let mut root = Root::open(&config.rootfs)?;
     for number in 0..config.mounts.len() {
         let key = || format!("mounts[{number}]");
+        commands("premount", number, config, |mount| &mount.before)?;
         mount::make(&mut root, number, config, outside).map_err(|error| with_key(error, &key()))?;
+        commands("postmount", number, config, |mount| &mount.after)?;
     }
     devices::make(&root, config)?;
     Ok(root)
+}
+
+/// Programs of one mount, which are told its destination.
+fn commands(
+    point: &'static str,
+    number: usize,
+    config: &Config,
+    which: fn(&Mount) -> &Vec<Hook>,
+) -> Result<()> {
+    config.mounts.get(number).map_or(Ok(()), |mount| {
+        hooks::run(point, which(mount), &serde_json::json!({ "destination": mount.destination }))
+    })
 }
 
 /// With the key of the configuration that asks for what failed.

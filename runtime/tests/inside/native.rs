@@ -16,6 +16,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("native_no_pivot_root_leaves_no_way_to_the_host", no_pivot_root),
     ("native_mounts_have_their_flags_and_data", mounts),
     ("native_mounts_are_copied_up", copy_up),
+    ("native_mounts_have_commands_around_them", mount_commands),
     ("native_devices_are_made", devices),
     ("native_device_rules_are_the_cgroups", device_rules),
     ("native_hostname_is_set", hostname),
@@ -148,6 +149,31 @@ fn copy_up() {
     );
     assert_eq!(log, "yes1\n");
     assert!(!bundle.rootfs().join("etc/new").exists());
+}
+
+fn mount_commands() {
+    let bundle = Bundle::new();
+    let (data, out) = (bundle.path().join("data"), bundle.out());
+    let target = bundle.rootfs().join("data");
+    fs::create_dir(&target).unwrap();
+    let shell = |text: String| json!([{"path": "/bin/sh", "args": ["-c", text], "env": ["A=b"], "dir": "/"}]);
+    let log = seen_in(&bundle, "cat /data/made", |config| {
+        // The source is made by the one, on the host; the other sees it mounted, which the host never does.
+        add(
+            config,
+            "mounts",
+            json!({"source": data, "destination": "/data", "device": "bind", "flags": 4096,
+            "premount_cmds": shell(format!("mkdir {0} && echo $A > {0}/made", data.display())),
+            "postmount_cmds": shell(format!("cp {}/made {}/seen", target.display(), out.display()))}),
+        );
+    });
+    assert_eq!(log, "b\n");
+    assert_eq!(fs::read_to_string(out.join("seen")).unwrap(), "b\n");
+    assert!(!target.join("made").exists());
+    let mut config = base(&bundle);
+    config["mounts"][0]["premount_cmds"] = shell("echo no such luck >&2; exit 3".to_owned());
+    let error = create(&bundle, &config, &script("true")).map(drop).unwrap_err().to_string();
+    assert!(error.contains("premount") && error.contains("no such luck"), "{error}");
 }
 
 fn devices() {

@@ -17,12 +17,13 @@ mod user;
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::network::{self, FieldError, Network, NetworkJson, Route, RouteJson};
-use super::{Config, oci};
+use super::{Config, Hook, oci};
 use crate::error::Result;
 
 pub use process::ProcessArguments;
@@ -340,22 +341,45 @@ impl Hooks {
         for ((point, written), made) in self.points().into_iter().zip(made) {
             for (number, (command, hook)) in written.iter().zip(made).enumerate() {
                 let key = format!("Hooks.{point}[{number}]");
-                hook.timeout = match command.timeout {
-                    None => None,
-                    Some(nanoseconds @ 1..) => {
-                        Some(std::time::Duration::from_nanos(nanoseconds.unsigned_abs()))
-                    }
-                    Some(_) => {
-                        return Err(known.bad(format!("{key}.timeout"), "must be above 0 (nanoseconds)"));
-                    }
-                };
-                hook.dir = Some(command.dir.clone()).filter(|folder| !folder.as_os_str().is_empty());
-                if hook.dir.as_ref().is_some_and(|folder| !folder.is_absolute()) {
-                    return Err(known.bad(format!("{key}.dir"), "must be absolute"));
-                }
+                hook.timeout = command.time_limit(&key, known)?;
+                hook.dir = command.folder(&key, known)?;
             }
         }
         Ok(())
+    }
+}
+
+impl Command {
+    fn time_limit(&self, key: &str, known: &keys::Known<'_>) -> Result<Option<Duration>> {
+        match self.timeout {
+            None => Ok(None),
+            Some(nanoseconds @ 1..) => Ok(Some(Duration::from_nanos(nanoseconds.unsigned_abs()))),
+            Some(_) => Err(known.bad(format!("{key}.timeout"), "must be above 0 (nanoseconds)")),
+        }
+    }
+
+    fn folder(&self, key: &str, known: &keys::Known<'_>) -> Result<Option<PathBuf>> {
+        let folder = Some(self.dir.clone()).filter(|folder| !folder.as_os_str().is_empty());
+        match folder.as_ref().is_some_and(|folder| !folder.is_absolute()) {
+            true => Err(known.bad(format!("{key}.dir"), "must be absolute")),
+            false => Ok(folder),
+        }
+    }
+
+    /// One that runs before or after a mount. Unlike a hook's, its arguments begin behind the program's name.
+    fn of_mount(&self, key: &str, known: &keys::Known<'_>) -> Result<Hook> {
+        known.none_unknown(key, &self.unknown)?;
+        if !self.path.is_absolute() {
+            return Err(known.bad(format!("{key}.path"), "must be absolute"));
+        }
+        let name = self.path.to_string_lossy().into_owned();
+        Ok(Hook {
+            path: self.path.clone(),
+            args: std::iter::once(name).chain(self.args.iter().cloned()).collect(),
+            env: self.env.clone(),
+            dir: self.folder(key, known)?,
+            timeout: self.time_limit(key, known)?,
+        })
     }
 }
 

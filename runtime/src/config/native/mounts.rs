@@ -90,9 +90,12 @@ pub(super) fn in_oci_words(mounts: &[Mount], known: &keys::Known<'_>) -> Result<
 /// What OCI has no words for.
 pub(super) fn set_the_rest(mounts: &[Mount], config: &mut Config, known: &keys::Known<'_>) -> Result<()> {
     for (number, (mount, made)) in mounts.iter().zip(&mut config.mounts).enumerate() {
-        if !mount.premount_cmds.is_empty() || !mount.postmount_cmds.is_empty() {
-            return Err(known.unsupported(format!("mounts[{number}].premount_cmds"), "not yet"));
-        }
+        let commands = |list: &[Command], name: &str| -> Result<Vec<_>> {
+            let key = |place: usize| format!("mounts[{number}].{name}[{place}]");
+            list.iter().enumerate().map(|(place, command)| command.of_mount(&key(place), known)).collect()
+        };
+        made.before = commands(&mount.premount_cmds, "premount_cmds")?;
+        made.after = commands(&mount.postmount_cmds, "postmount_cmds")?;
         let bound = matches!(made.kind, MountKind::Bind { .. });
         made.relabel = match mount.relabel.as_str() {
             "" => None,
