@@ -17,10 +17,13 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 STATIC = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
 
 build: setup ## build the floe binary (target/release/floe)
-	RUSTFLAGS="$(RUSTFLAGS) $(STATIC)" $(CARGO) build --release --locked --package floe --target $(HOST)
+	FLOE_COMMIT="$(COMMIT)" RUSTFLAGS="$(RUSTFLAGS) $(STATIC)" $(CARGO) build --release --locked --package floe --target $(HOST)
 	@mkdir -p target/release
 	@install -m 755 target/$(HOST)/release/floe target/release/floe.new
 	@mv target/release/floe.new target/release/floe
+
+# What `floe --version` names; empty outside of a checkout.
+COMMIT = $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 
 demo: build ## a Redis server frozen into one file, gone, and back with every key
 	@scripts/demo

@@ -1,17 +1,21 @@
 //! What may be typed: the flags that every verb has, and the verbs.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, ValueEnum};
+use clap::{ArgAction, Args, Parser, ValueEnum};
 
 use crate::commands::Verb;
 
 /// Freezes a running container, keeps it as one file, and lets it run again.
 #[derive(Debug, Parser)]
-#[command(name = "floe", version, max_term_width = 100)]
+#[command(name = "floe", version, disable_version_flag = true, max_term_width = 100)]
 pub struct Cli {
+    /// Print the version.
+    #[arg(long, short, visible_short_alias = 'V', action = ArgAction::Version)]
+    version: Option<bool>,
     #[command(flatten)]
     pub globals: Globals,
     #[command(subcommand)]
@@ -75,9 +79,21 @@ pub fn usage(error: &clap::Error) -> ExitCode {
         crate::logging::complain(&format!("floe: flag needs an argument: {name}"));
         return ExitCode::from(2);
     }
-    // Help and the version are no errors.
+    if error.kind() == ErrorKind::DisplayVersion {
+        let _ = std::io::stdout().write_all(version().as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    // Help is no error.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// The version in runc's form, which engines read: the name and number in the first line, then a key a line.
+fn version() -> String {
+    let commit = option_env!("FLOE_COMMIT").filter(|commit| !commit.is_empty());
+    let commit = commit.map(|commit| format!("commit: {commit}\n")).unwrap_or_default();
+    let spec = floe_runtime::OCI_VERSION;
+    format!("floe version {}\n{commit}spec: {spec}\n", env!("CARGO_PKG_VERSION"))
 }
 
 #[cfg(test)]
@@ -91,6 +107,31 @@ mod tests {
         Cli::command().debug_assert();
         assert!(Cli::try_parse_from(["floe", "spec", "--rootless"]).is_ok());
         assert!(Cli::try_parse_from(["floe", "--rootless=auto", "list"]).is_ok());
+    }
+
+    #[test]
+    fn flags_may_stand_behind_a_name() {
+        // As with runc, for every verb but exec.
+        for words in
+            ["create web --bundle x", "run web -b x --detach", "kill web --all", "delete web --force"]
+        {
+            let cli = Cli::try_parse_from(["floe"].into_iter().chain(words.split(' ')));
+            assert!(cli.is_ok(), "{words}: {cli:?}");
+        }
+        let words = ["floe", "run", "--config", "file", "web", "sh", "-c", "true", "--detach"];
+        let Verb::Run(arguments) = Cli::try_parse_from(words).unwrap().verb else { panic!("not run") };
+        assert!(format!("{arguments:?}").contains(r#"["sh", "-c", "true", "--detach"]"#), "{arguments:?}");
+    }
+
+    #[test]
+    fn engines_read_the_version() {
+        for flag in ["--version", "-v", "-V"] {
+            let kind = Cli::try_parse_from(["floe", flag]).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::DisplayVersion, "{flag}");
+        }
+        let text = version();
+        assert!(text.starts_with(concat!("floe version ", env!("CARGO_PKG_VERSION"), "\n")), "{text}");
+        assert!(text.ends_with(&format!("\nspec: {}\n", floe_runtime::OCI_VERSION)), "{text}");
     }
 
     #[test]

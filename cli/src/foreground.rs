@@ -4,7 +4,7 @@
 
 use std::fs::Permissions;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -78,6 +78,25 @@ pub fn console_socket(path: Option<&Path>) -> anyhow::Result<Option<OwnedFd>> {
     let stream = UnixStream::connect(path)
         .with_context(|| format!("connect to the console socket {}", path.display()))?;
     Ok(Some(OwnedFd::from(stream)))
+}
+
+/// `--pidfd-socket`, over which a descriptor of the process is sent, if it was given.
+pub struct PidfdSocket(Option<UnixStream>);
+
+impl PidfdSocket {
+    /// Connects, before there is a process that would have to be taken back.
+    pub fn connect(path: Option<&Path>) -> anyhow::Result<Self> {
+        let connect = |path: &Path| {
+            UnixStream::connect(path)
+                .with_context(|| format!("connect to the socket for the process, {}", path.display()))
+        };
+        Ok(Self(path.map(connect).transpose()?))
+    }
+
+    /// Sends a descriptor of `pid`, a child of ours; `kind` is the message's text.
+    pub fn send(&self, kind: &str, pid: Pid) -> anyhow::Result<()> {
+        Ok(self.0.as_ref().map_or(Ok(()), |socket| floe_runtime::pidfd::send(socket.as_fd(), kind, pid))?)
+    }
 }
 
 /// Writes a process's number to a file, whole: an engine reads it as soon as it is there.

@@ -74,13 +74,23 @@ fn open_master() -> Result<OwnedFd> {
 /// # Errors
 /// [`Error::Call`].
 pub fn send(socket: BorrowedFd<'_>, name: &[u8], master: BorrowedFd<'_>) -> Result<()> {
-    let fds = [master];
+    send_over(socket, name, master, "the console socket")
+}
+
+/// Sends a descriptor with a text over a socket, which errors call `on`.
+pub(crate) fn send_over(
+    socket: BorrowedFd<'_>,
+    text: &[u8],
+    descriptor: BorrowedFd<'_>,
+    on: &str,
+) -> Result<()> {
+    let fds = [descriptor];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(socket, &[IoSlice::new(name)], &mut control, SendFlags::NOSIGNAL)
+    sendmsg(socket, &[IoSlice::new(text)], &mut control, SendFlags::NOSIGNAL)
         .map(drop)
-        .map_err(Error::at("send over", "the console socket"))
+        .map_err(Error::at("send over", on))
 }
 
 /// Receives a terminal's master.

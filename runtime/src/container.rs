@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::bundle::CONFIG_FILE;
-use crate::cgroup::{Cgroup, Entrance};
+use crate::cgroup::{Below, Cgroup, Chosen, Entrance};
 use crate::config::{Config, Process};
 use crate::error::{Error, Result};
 use crate::hooks;
@@ -72,6 +72,18 @@ pub struct ExecOptions {
     pub console: Option<OwnedFd>,
     /// How many descriptors from 3 on it inherits.
     pub preserve_fds: u32,
+    /// Where below the container's cgroup it goes.
+    pub below: Below,
+    /// It may join a paused container, where it waits for the others to go on.
+    pub ignore_paused: bool,
+}
+
+impl ExecOptions {
+    /// Only what is executed; nothing else was chosen.
+    #[must_use]
+    pub fn new(process: Process) -> Self {
+        Self { process, console: None, preserve_fds: 0, below: Below::default(), ignore_paused: false }
+    }
 }
 
 impl Container {
@@ -326,8 +338,11 @@ impl Container {
 
     /// As [`Container::exec`], with standard streams of its own.
     pub(crate) fn exec_with(&self, options: ExecOptions, streams: Streams) -> Result<Pid> {
-        self.require("exec in", &[Status::Running, Status::Created])?;
+        let paused = options.ignore_paused.then_some(Status::Paused);
+        let wanted = [Some(Status::Running), Some(Status::Created), paused];
+        self.require("exec in", &wanted.into_iter().flatten().collect::<Vec<_>>())?;
         self.undisturbed("exec in")?;
+        let chosen = options.below.of(&self.cgroup.directories())?;
         let init = self.init_pid().ok_or_else(|| self.not_found())?;
         let mut process = options.process;
         process.inherit(&self.record.config.process);
@@ -339,7 +354,7 @@ impl Container {
             streams,
             keyring: keyring::name_for(self.id(), self.config()),
         };
-        launch::launch(&plan, &mut Joining { container: self, init })
+        launch::launch(&plan, &mut Joining { container: self, init, chosen })
     }
 
     /// Writes down, before anything is frozen, that this process is in the middle of `verb`.
@@ -398,16 +413,21 @@ impl Drop for JournalGuard {
 struct Joining<'a> {
     container: &'a Container,
     init: Pid,
+    /// The cgroups below its own that were asked for.
+    chosen: Option<Chosen>,
 }
 
 impl ParentSide for Joining<'_> {
     fn entrance(&self) -> Entrance {
-        self.container.cgroup.entrance()
+        self.chosen.as_ref().map_or_else(|| self.container.cgroup.entrance(), Chosen::entrance)
     }
 
     fn place(&mut self, pid: Pid) -> Result<()> {
         // Not `add`: when the container is deleted meanwhile, its cgroup must not come back.
-        self.container.cgroup.join(pid, self.init)
+        match &self.chosen {
+            Some(chosen) => chosen.join(pid),
+            None => self.container.cgroup.join(pid, self.init),
+        }
     }
 
     fn placed(&mut self, pid: Pid) -> Result<()> {

@@ -15,7 +15,8 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::config::Hook;
 use crate::error::{Error, Result};
-use crate::launch::{SOCKET_VARIABLE, pidfd};
+use crate::launch::SOCKET_VARIABLE;
+use crate::pidfd;
 
 /// Longest part of a hook's words that is kept.
 const WORDS: u64 = 4096;
@@ -98,7 +99,7 @@ fn wait(child: &mut Child, limit: Option<Duration>) -> std::io::Result<Option<Ex
         return child.wait().map(Some);
     };
     // Not waited for yet, so the number is its own.
-    let pidfd = pidfd(Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)))?;
+    let pidfd = pidfd::open(Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)))?;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));

@@ -1,11 +1,14 @@
 //! Further processes in a container.
 
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::bundle;
-use crate::stage::{Stage, eventually};
+use crate::stage::{Stage, eventually, wait};
 
 fn sleeping(stage: &Stage) -> String {
     stage.run_detached(&bundle::with(stage, |config| config["process"]["args"] = json!(["sleep", "1000"])))
@@ -110,4 +113,63 @@ fn only_a_running_container_takes_one() {
     stage.ok(&["run", "--keep", "-b", bundle.to_str().unwrap(), &name]);
     assert!(stage.fails(&["exec", &name, "true"]).contains("stopped"));
     stage.ok(&["delete", &name]);
+}
+
+#[test]
+fn it_goes_to_a_cgroup_below_the_containers() {
+    let stage = Stage::new();
+    let name = sleeping(&stage);
+    let top = Path::new("/sys/fs/cgroup");
+    let (own, wanted): (PathBuf, _) = match top.join("cgroup.controllers").exists() {
+        true => (top.join(&name), "inner"),
+        false => (top.join("memory").join(&name), "memory:/inner"),
+    };
+    let inner = own.join("inner");
+    fs::create_dir(&inner).unwrap();
+    // From outside: what the process sees of itself depends on its cgroup namespace.
+    let pid_file = stage.path().join("pid");
+    let pid_file = pid_file.to_str().unwrap();
+    stage.ok(&["exec", "--cgroup", wanted, "--detach", "--pid-file", pid_file, &name, "sleep", "1000"]);
+    let pid = fs::read_to_string(pid_file).unwrap();
+    assert_eq!(fs::read_to_string(inner.join("cgroup.procs")).unwrap().trim(), pid);
+    let words = stage.fails(&["exec", "--cgroup", "nothing", &name, "true"]);
+    assert!(words.contains("nothing does not exist"), "{words}");
+    stage.ok(&["delete", "--force", &name]);
+}
+
+#[test]
+fn a_paused_container_is_joined_only_when_that_is_asked_for() {
+    let stage = Stage::new();
+    let name = sleeping(&stage);
+    stage.ok(&["pause", &name]);
+    assert!(stage.fails(&["exec", &name, "true"]).contains("paused"));
+    let mut waiting = stage.floe(&["exec", "--ignore-paused", &name, "sh", "-c", "exit 3"]).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(waiting.try_wait().unwrap().is_none(), "nothing runs in a paused container");
+    stage.ok(&["resume", &name]);
+    assert_eq!(wait(&mut waiting).code(), Some(3));
+    stage.ok(&["delete", "--force", &name]);
+}
+
+#[test]
+fn descriptors_of_the_processes_are_sent() {
+    let stage = Stage::new();
+    let path = stage.path().join("pidfd.sock");
+    let (socket, path) = (UnixListener::bind(&path).unwrap(), path.to_str().unwrap());
+    let bundle = bundle::with(&stage, |config| config["process"]["args"] = json!(["sleep", "1000"]));
+    let name = stage.name();
+    let pid_of = |fd: OwnedFd| {
+        let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).unwrap();
+        let pid = about.lines().find_map(|line| line.strip_prefix("Pid:")).expect("a pidfd");
+        pid.trim().parse::<i32>().unwrap()
+    };
+    let received = || floe_runtime::console::receive(socket.accept().unwrap().0.as_fd()).unwrap();
+    stage.ok(&["run", "--detach", "--pidfd-socket", path, "--bundle", bundle.to_str().unwrap(), &name]);
+    assert_eq!(pid_of(received()), stage.pid(&name));
+
+    let pid_file = stage.path().join("pid");
+    let words = ["--detach", "--pidfd-socket", path, "--pid-file", pid_file.to_str().unwrap(), &name];
+    stage.ok(&[&["exec"], &words[..], &["sleep", "1000"]].concat());
+    assert_eq!(pid_of(received()).to_string(), fs::read_to_string(&pid_file).unwrap());
+    stage.ok(&["delete", "--force", &name]);
 }

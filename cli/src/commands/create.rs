@@ -10,7 +10,7 @@ use floe_runtime::foreground::Foreground;
 use floe_runtime::{Blueprint, Container, ContainerId, CreateOptions, Store};
 
 use crate::args::Globals;
-use crate::foreground::{console_socket, write_pid};
+use crate::foreground::{PidfdSocket, console_socket, write_pid};
 
 /// What `create` and `run` have in common.
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ pub struct Common {
     #[arg(long, value_name = "FILE", conflicts_with = "bundle")]
     pub config: Option<PathBuf>,
     /// With --config: the command and its arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, requires = "config")]
+    #[arg(trailing_var_arg = true, requires = "config")]
     pub command: Vec<String>,
     /// With --config: an environment variable, NAME=VALUE.
     #[arg(long, short, value_name = "NAME=VALUE", requires = "config")]
@@ -41,6 +41,9 @@ pub struct Common {
     /// A UNIX socket that gets the master of the container's terminal.
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
+    /// A UNIX socket that gets a descriptor of the container's first process.
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
     /// Write the pid of the container's first process here.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
@@ -64,9 +67,10 @@ pub struct Arguments {
 
 pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let console = console_socket(arguments.common.console_socket.as_deref())?;
+    let pidfd_socket = PidfdSocket::connect(arguments.common.pidfd_socket.as_deref())?;
     let mut uninterrupted = Foreground::prepare(false)?;
     let container = create(globals, &arguments.common, blueprint(&arguments.common)?, console)?;
-    record_pid(&arguments.common, &container)?;
+    tell(&arguments.common, &pidfd_socket, &container)?;
     take_back_if_interrupted(&mut uninterrupted, &container)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -110,10 +114,12 @@ pub fn take_back_if_interrupted(uninterrupted: &mut Foreground, container: &Cont
     anyhow::bail!("interrupted by signal {signal}; container {} is taken back", container.id())
 }
 
-/// Writes `--pid-file`. A container that its engine can't find the process of is taken back.
-pub fn record_pid(common: &Common, container: &Container) -> anyhow::Result<()> {
-    let (Some(path), Some(pid)) = (&common.pid_file, container.recorded_pid()) else { return Ok(()) };
-    if let Err(error) = write_pid(path, pid) {
+/// Tells who the first process is, where that was asked for. A container that its engine can't find the process of is
+/// taken back.
+pub fn tell(common: &Common, pidfd_socket: &PidfdSocket, container: &Container) -> anyhow::Result<()> {
+    let Some(pid) = container.recorded_pid() else { return Ok(()) };
+    let written = common.pid_file.as_ref().map_or(Ok(()), |path| write_pid(path, pid));
+    if let Err(error) = written.and_then(|()| pidfd_socket.send("standard", pid)) {
         container.delete(true)?;
         return Err(error);
     }

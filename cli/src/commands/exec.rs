@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use floe_runtime::cgroup::Below;
 use floe_runtime::config::{Process, oci};
 use floe_runtime::foreground::Foreground;
 use floe_runtime::{Container, ExecOptions};
@@ -12,7 +13,7 @@ use nix::unistd::Pid;
 
 use crate::args::Globals;
 use crate::exit::{self, NoProcess};
-use crate::foreground::{console_socket, write_pid};
+use crate::foreground::{PidfdSocket, console_socket, write_pid};
 
 /// Arguments of `exec`.
 #[derive(Debug, Args)]
@@ -28,6 +29,9 @@ pub struct Arguments {
     /// A UNIX socket that gets the master of the terminal.
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
+    /// A UNIX socket that gets a descriptor of the process.
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Working directory in the container.
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
@@ -64,6 +68,12 @@ pub struct Arguments {
     /// How many descriptors from 3 on it inherits.
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
+    /// A cgroup below the container's that it goes to; it exists already.
+    #[arg(long, value_name = "[CONTROLLER,…:]PATH")]
+    cgroup: Vec<String>,
+    /// Join a paused container too; the process waits there until it is resumed.
+    #[arg(long)]
+    ignore_paused: bool,
 }
 
 pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -78,10 +88,18 @@ fn exec(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         bail!("a terminal needs somebody who takes it; pass --console-socket, or leave out --detach");
     }
     let console = console_socket(arguments.console_socket.as_deref())?;
-    let mut options = ExecOptions { process, console, preserve_fds: arguments.preserve_fds };
+    let pidfd_socket = PidfdSocket::connect(arguments.pidfd_socket.as_deref())?;
+    let mut options = ExecOptions {
+        process,
+        console,
+        preserve_fds: arguments.preserve_fds,
+        below: Below::parse(&arguments.cgroup)?,
+        ignore_paused: arguments.ignore_paused,
+    };
+    let tell = |pid| pidfd_socket.send("setns", pid).and_then(|()| record_pid(arguments, pid));
     if arguments.detach {
         let pid = container.exec(options)?;
-        record_pid(arguments, pid)?;
+        tell(pid)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut foreground = Foreground::prepare(false)?;
@@ -90,7 +108,7 @@ fn exec(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         options.process.console_size = foreground.terminal_size().or(options.process.console_size);
     }
     let pid = container.exec(options)?;
-    record_pid(arguments, pid)?;
+    tell(pid)?;
     Ok(exit::of_process(foreground.stay(pid, || Ok(()))?))
 }
 

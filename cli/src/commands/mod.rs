@@ -7,6 +7,7 @@ mod create;
 mod delete;
 mod events;
 mod exec;
+mod features;
 mod inspect;
 mod kill;
 mod list;
@@ -55,6 +56,8 @@ pub enum Verb {
     Events(events::Arguments),
     /// Change the limits of a container.
     Update(update::Arguments),
+    /// Print what this runtime can do, as JSON.
+    Features,
     /// Show the processes of a container.
     Ps(ps::Arguments),
     /// Freeze every process of a container.
@@ -94,6 +97,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Verb::Exec(arguments) => exec::run(globals, arguments),
         Verb::Events(arguments) => events::run(globals, &arguments),
         Verb::Update(arguments) => update::run(globals, &arguments),
+        Verb::Features => features::run(),
         Verb::Ps(arguments) => ps::run(globals, &arguments),
         Verb::Pause(arguments) => pause::pause(globals, &arguments),
         Verb::Resume(arguments) => pause::resume(globals, &arguments),

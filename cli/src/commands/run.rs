@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 use floe_runtime::foreground::Foreground;
 
-use super::create::{Common, blueprint, create, record_pid, take_back_if_interrupted};
+use super::create::{Common, blueprint, create, take_back_if_interrupted, tell};
 use crate::args::Globals;
 use crate::exit;
-use crate::foreground::console_socket;
+use crate::foreground::{PidfdSocket, console_socket};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -36,9 +36,10 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
 
 fn in_background(globals: &Globals, common: &Common) -> anyhow::Result<ExitCode> {
     let console = console_socket(common.console_socket.as_deref())?;
+    let pidfd_socket = PidfdSocket::connect(common.pidfd_socket.as_deref())?;
     let mut uninterrupted = Foreground::prepare(false)?;
     let container = create(globals, common, blueprint(common)?, console)?;
-    record_pid(common, &container)?;
+    tell(common, &pidfd_socket, &container)?;
     if let Err(error) = container.start() {
         container.delete(true)?;
         return Err(error.into());
@@ -55,8 +56,9 @@ fn in_foreground(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Exi
         None if blueprint.config.process.terminal => Some(foreground.console_socket()?),
         given => given,
     };
+    let pidfd_socket = PidfdSocket::connect(common.pidfd_socket.as_deref())?;
     let container = create(globals, common, blueprint, console)?;
-    record_pid(common, &container)?;
+    tell(common, &pidfd_socket, &container)?;
     let stayed = match container.recorded_pid() {
         Some(pid) => foreground.stay(pid, || container.start()),
         None => Ok(1),

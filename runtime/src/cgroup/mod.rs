@@ -4,6 +4,7 @@
 //! version 2 cgroup is a single one. See `cgroups(7)` and the kernel's `Documentation/admin-guide/cgroup-v1/` and
 //! `cgroup-v2.rst`.
 
+mod below;
 mod devices;
 mod entrance;
 mod files;
@@ -27,6 +28,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Resources;
 use crate::error::{Error, Result};
 
+pub use below::Below;
+pub(crate) use below::Chosen;
 pub(crate) use entrance::Doors;
 pub use entrance::Entrance;
 pub use notify::{Notice, Pressure, PressureLevel, Stall, Watch};

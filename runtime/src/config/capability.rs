@@ -56,6 +56,11 @@ const NAMES: [&str; 41] = [
 pub struct Capability(u8);
 
 impl Capability {
+    /// Every one, by its number.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0_u8..).take(NAMES.len()).map(Self)
+    }
+
     /// The capability with the kernel's number `number`; `None` for one of a later kernel.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {

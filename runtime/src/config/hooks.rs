@@ -38,3 +38,19 @@ pub struct Hooks {
     /// In the runtime's namespaces after the container is deleted, or could not be created; a failure is a warning.
     pub poststop: Vec<Hook>,
 }
+
+impl Hooks {
+    /// Each list with the name of its point, in the order in which they run.
+    #[must_use]
+    pub fn by_point(&self) -> [(&'static str, &[Hook]); 6] {
+        let Self { prestart, create_runtime, create_container, start_container, poststart, poststop } = self;
+        [
+            ("prestart", prestart),
+            ("createRuntime", create_runtime),
+            ("createContainer", create_container),
+            ("startContainer", start_container),
+            ("poststart", poststart),
+            ("poststop", poststop),
+        ]
+    }
+}

@@ -227,7 +227,10 @@ impl Container {
         drop(prepared);
         let found = self.found()?;
         let process = process.unwrap_or_else(|| found.config().process.clone());
-        Ok((found.exec_with(ExecOptions { process, console, preserve_fds }, streams)?, false))
+        Ok((
+            found.exec_with(ExecOptions { console, preserve_fds, ..ExecOptions::new(process) }, streams)?,
+            false,
+        ))
     }
 
     /// Destroys it, after killing all that runs in it. That it is destroyed already is no error.

@@ -5,16 +5,16 @@
 //! closes it, which `start` sees as a hang-up; a `start` that is killed after it has opened the fifo has started the
 //! container all the same.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::error::{Error, Result};
+use crate::pidfd;
 
 /// Name of the fifo in a container's folder at which the first process waits for `start`.
 pub const EXEC_FIFO: &str = "exec.fifo";
@@ -46,7 +46,7 @@ pub fn make_exec_fifo(state_dir: &Path) -> Result<()> {
 pub fn open_exec_fifo(state_dir: &Path, init: Pid) -> Result<()> {
     let path = state_dir.join(EXEC_FIFO);
     let ended = || Error::start(format!("process {init} has ended before it was started"));
-    let pidfd = match pidfd(init) {
+    let pidfd = match pidfd::open(init) {
         Err(Errno::SRCH) => return Err(ended()),
         other => other.map_err(Error::at("pidfd_open", init.to_string()))?,
     };
@@ -94,18 +94,6 @@ pub(super) fn for_child(state_dir: &Path) -> Result<OwnedFd> {
     let path = state_dir.join(EXEC_FIFO);
     let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     openat(CWD, &path, flags, Mode::empty()).map_err(Error::at("open", &path))
-}
-
-/// A descriptor of a process that becomes readable when it has ended.
-pub(crate) fn pidfd(pid: Pid) -> Result<OwnedFd, Errno> {
-    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::SRCH)?;
-    pidfd_open(pid, PidfdFlags::empty())
-}
-
-/// Whether that process has ended.
-pub(super) fn has_ended(pidfd: impl AsFd) -> bool {
-    let mut one = [PollFd::new(&pidfd, PollFlags::IN)];
-    poll(&mut one, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
 /// Whether a container's first process waits at the fifo: it is there, and no program has been executed. A `start` that

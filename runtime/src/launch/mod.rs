@@ -60,12 +60,12 @@ use nix::unistd::Pid;
 use crate::cgroup::Entrance;
 use crate::config::{Config, MountIds, NamespaceKind, Seccomp};
 use crate::error::{Error, Result};
-use crate::{labels, rootfs, scheduling, seccomp};
+use crate::{labels, pidfd, rootfs, scheduling, seccomp};
 use message::{Bootstrap, FromChild, Join, Peer, ToChild};
 use user_namespace::UserNamespaces;
 
 pub use fifo::{EXEC_FIFO, make_exec_fifo, open_exec_fifo};
-pub(crate) use fifo::{fail_at, pidfd, waits_for_start};
+pub(crate) use fifo::{fail_at, waits_for_start};
 
 /// Tells the child under which number it finds the socket, and how many descriptors from there on are for it.
 pub(crate) const SOCKET_VARIABLE: &str = "_FLOE_INIT_SOCKET";
@@ -175,7 +175,7 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     labels::check(&plan.config.process)?;
     let joined = match plan.kind {
         LaunchKind::Exec { init } => {
-            Some(fifo::pidfd(init).map_err(Error::at("pidfd_open", init.to_string()))?)
+            Some(pidfd::open(init).map_err(Error::at("pidfd_open", init.to_string()))?)
         }
         LaunchKind::Init { .. } => None,
     };
@@ -191,7 +191,7 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     // While the other side starts.
     let filter = plan.config.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let forked = until_forked(&mut peer, plan, &mut guard);
-    if joined.as_ref().is_some_and(fifo::has_ended) {
+    if joined.as_ref().is_some_and(pidfd::has_ended) {
         // Then its number may be somebody else's, and so may the namespaces; or there was no fork into them any more,
         // which the kernel calls a lack of memory (pid_namespaces(7)).
         return Err(Error::start("the container's first process has ended"));

@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use rustix::process::PidfdGetfdFlags;
 
-use super::fifo;
 use crate::config::{IdMapping, Process, Rlimit, TimeOffset, TimeOffsets};
 use crate::error::{Error, Result};
+use crate::pidfd;
 use crate::sys;
 
 /// Writes the id maps of `pid`'s new user namespace. `user_namespaces(7)`.
@@ -110,7 +110,7 @@ fn set_limit(pid: Pid, limit: &Rlimit) -> Result<()> {
 /// It isn't sent, since the process is under a filter already: but for `write`, no call is certain to be let through.
 pub(super) fn take(pid: Pid, number: i32) -> Result<OwnedFd> {
     let failed = || Error::at("pidfd_getfd", format!("descriptor {number} of process {pid}"));
-    let process = fifo::pidfd(pid).map_err(failed())?;
+    let process = pidfd::open(pid).map_err(failed())?;
     rustix::process::pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).map_err(failed())
 }
 

@@ -76,8 +76,7 @@ fn a_process_that_joins_cannot_begin_outside() {
             let mut process = running.container.config().process.clone();
             process.cwd = format!("/proc/self/fd/{number}{folder}").into();
             process.args = ["sh", "-c", "ls / > /out/reached"].map(str::to_owned).to_vec();
-            let error =
-                running.container.exec(ExecOptions { process, console: None, preserve_fds: 0 }).unwrap_err();
+            let error = running.container.exec(ExecOptions::new(process)).unwrap_err();
             assert!(full(&error).contains("process.cwd"), "{number}: {}", full(&error));
         }
     }

@@ -74,8 +74,7 @@ fn a_process_that_cannot_be_executed_is_told_and_gone() {
     for (program, words) in [("nothing", "not found in $PATH"), ("odd", "exec format error")] {
         let mut process = running.container.config().process.clone();
         process.args = vec![program.into()];
-        let error =
-            running.container.exec(ExecOptions { process, console: None, preserve_fds: 0 }).unwrap_err();
+        let error = running.container.exec(ExecOptions::new(process)).unwrap_err();
         assert!(full(&error).contains(words), "{}", full(&error));
     }
     eventually("nothing of it is left", || running.container.cgroup().processes().unwrap().len() == before);
@@ -87,7 +86,7 @@ fn a_process_that_joins_makes_no_folder() {
     running.start_until_ready();
     let mut process = running.container.config().process.clone();
     process.cwd = "/not/there".into();
-    let error = running.container.exec(ExecOptions { process, console: None, preserve_fds: 0 }).unwrap_err();
+    let error = running.container.exec(ExecOptions::new(process)).unwrap_err();
     assert!(full(&error).contains("/not/there"), "{}", full(&error));
     assert!(!bundle.rootfs().join("not").exists());
 }
@@ -98,7 +97,7 @@ fn an_init_that_is_gone_cannot_be_joined() {
     running.container.start().unwrap();
     let process = running.container.config().process.clone();
     running.wait();
-    assert!(running.container.exec(ExecOptions { process, console: None, preserve_fds: 0 }).is_err());
+    assert!(running.container.exec(ExecOptions::new(process)).is_err());
 }
 
 fn namespaces_of_others_are_shared() {
@@ -149,7 +148,7 @@ fn floes_program_cannot_be_written_to() {
     let mut process = running.container.config().process.clone();
     process.args = vec!["/bin/trap".into()];
     // What is executed is the sealed copy, whose loader isn't in the container or which finds no socket.
-    if let Ok(pid) = running.container.exec(ExecOptions { process, console: None, preserve_fds: 0 }) {
+    if let Ok(pid) = running.container.exec(ExecOptions::new(process)) {
         let _ = fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/exe")).map(|mut file| {
             assert!(std::io::Write::write(&mut file, b"x").is_err(), "it was written to");
         });

@@ -53,7 +53,7 @@ fn a_process_that_joins_asks_for_its_own() {
     running.start_until_ready();
     let mut process = running.container.config().process.clone();
     process.apparmor_profile = Some("floe-no-such-profile".to_owned());
-    let options = floe_runtime::ExecOptions { process, console: None, preserve_fds: 0 };
+    let options = floe_runtime::ExecOptions::new(process);
     let error = full(&running.container.exec(options).unwrap_err());
     assert!(error.contains(reason()), "{error}");
 }

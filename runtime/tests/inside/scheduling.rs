@@ -127,7 +127,7 @@ fn a_process_that_joins_has_its_processors() {
     assert_eq!(log.split_whitespace().last(), Some("1"), "the container's own");
     let mut process = running.container.config().process.clone();
     process.exec_cpu_affinity = Some(CpuAffinity { initial: None, last: Some("8000".parse().unwrap()) });
-    let options = floe_runtime::ExecOptions { process, console: None, preserve_fds: 0 };
+    let options = floe_runtime::ExecOptions::new(process);
     let error = full(&running.container.exec(options).unwrap_err());
     assert!(error.contains("process.execCPUAffinity.final is 8000"), "{error}");
 }

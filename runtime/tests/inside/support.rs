@@ -220,7 +220,7 @@ impl Running {
         process.args = vec!["sh".into(), "-c".into(), format!("exec >/out/exec 2>&1\n{script}")];
         change(&mut process);
         let _ = fs::remove_file(self.out.join("exec"));
-        let pid = self.container.exec(ExecOptions { process, console: None, preserve_fds: 0 });
+        let pid = self.container.exec(ExecOptions::new(process));
         let status = wait_for(pid.unwrap_or_else(|error| panic!("{}", full(&error))));
         (status, fs::read_to_string(self.out.join("exec")).unwrap_or_default())
     }
@@ -229,7 +229,7 @@ impl Running {
     pub fn exec_in(&self, script: &str) -> i32 {
         let mut process = self.container.config().process.clone();
         process.args = ["sh", "-c", script].map(str::to_owned).to_vec();
-        let pid = self.container.exec(ExecOptions { process, console: None, preserve_fds: 0 });
+        let pid = self.container.exec(ExecOptions::new(process));
         wait_for(pid.unwrap_or_else(|error| panic!("{}", full(&error))))
     }
 

@@ -72,7 +72,8 @@ fn a_process_that_joins_gets_a_terminal() {
     process.terminal = true;
     process.args = ["sh", "-c", "tty; test -t 0 && echo is a terminal"].map(str::to_owned).to_vec();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let pid = running.container.exec(ExecOptions { process, console: Some(theirs.into()), preserve_fds: 0 });
+    let pid =
+        running.container.exec(ExecOptions { console: Some(theirs.into()), ..ExecOptions::new(process) });
     let mut terminal = File::from(console::receive(ours.as_fd()).unwrap());
     let text = read_until(&mut terminal, "is a terminal");
     assert_eq!(wait_for(pid.unwrap_or_else(|error| panic!("{}", full(&error)))), 0);
@@ -103,7 +104,7 @@ fn a_false_multiplexer_is_refused() {
     let mut process = running.container.config().process.clone();
     process.terminal = true;
     let (_ours, theirs) = UnixStream::pair().unwrap();
-    let options = ExecOptions { process, console: Some(theirs.into()), preserve_fds: 0 };
+    let options = ExecOptions { console: Some(theirs.into()), ..ExecOptions::new(process) };
     let error = running.container.exec(options).unwrap_err();
     assert!(full(&error).contains("multiplexer"), "{}", full(&error));
 }
