@@ -1,33 +1,21 @@
 //! Where a test of the verbs plays: a [`Place`], a picture of the host from before, and calls with a time limit.
 
 use std::ffi::OsStr;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::Place;
+pub use crate::support::calls::{Done, eventually, finish, quiet, wait};
 use crate::support::leaks::Picture;
-
-/// No call of floe in these tests takes longer, unless it hangs.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// A place whose host has to be as it was when it goes.
 pub struct Stage {
     place: Place,
     before: Picture,
     names: AtomicU32,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-pub struct Done {
-    pub status: ExitStatus,
-    pub stdout: String,
-    pub stderr: String,
 }
 
 impl Stage {
@@ -127,54 +115,4 @@ impl Drop for Stage {
             self.assert_clean();
         }
     }
-}
-
-/// Runs a command to its end. Its output goes through files: a container that is left behind would keep a pipe open.
-pub fn finish(command: &mut Command) -> Done {
-    let files = [tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap()];
-    command.stdout(files[0].reopen().unwrap()).stderr(files[1].reopen().unwrap());
-    let status = wait(&mut command.spawn().unwrap());
-    let [stdout, stderr] = files
-        .each_ref()
-        .map(|file| String::from_utf8_lossy(&std::fs::read(file.path()).unwrap()).into_owned());
-    Done { status, stdout, stderr }
-}
-
-/// Waits for a child, and ends it when it takes too long.
-#[track_caller]
-pub fn wait(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + TIME_LIMIT;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!("a call took longer than {TIME_LIMIT:?}");
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Waits for something that takes a moment.
-#[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "it does not come true: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-impl Done {
-    /// The exit code; 128 + n for signal n.
-    pub fn code(&self) -> i32 {
-        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
-    }
-}
-
-/// Standard streams of a call that nobody reads.
-pub fn quiet(command: &mut Command) -> &mut Command {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
 }

@@ -3,7 +3,9 @@
 //! Each test file is a program of its own and uses a part of this.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod calls;
 pub mod damage;
+pub mod image;
 pub mod leaks;
 pub mod program;
 
