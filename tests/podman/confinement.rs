@@ -73,7 +73,6 @@ fn capabilities_and_privileges() {
 }
 
 #[test]
-#[ignore = "waits for seccomp"]
 fn seccomp_profiles() {
     let podman = Podman::new();
     // By default podman's own profile is there, a filter.

@@ -8,6 +8,7 @@ pub mod damage;
 pub mod image;
 pub mod leaks;
 pub mod program;
+pub mod terminal;
 
 use std::ffi::OsStr;
 use std::fs;
