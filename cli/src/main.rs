@@ -4,6 +4,7 @@
 //! A process that is to become a container's is made by copying this one, so until that is done there is one thread:
 //! verbs start others (progress, signals) only afterwards, or when they make no process.
 
+mod activation;
 mod args;
 mod commands;
 mod exit;

@@ -4,11 +4,12 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
 
 use crate::bundle;
-use crate::stage::{Stage, eventually, wait};
+use crate::stage::{Stage, eventually, finish, quiet, wait};
 
 fn sleeping(stage: &Stage) -> String {
     stage.run_detached(&bundle::with(stage, |config| config["process"]["args"] = json!(["sleep", "1000"])))
@@ -171,5 +172,42 @@ fn descriptors_of_the_processes_are_sent() {
     let words = ["--detach", "--pidfd-socket", path, "--pid-file", pid_file.to_str().unwrap(), &name];
     stage.ok(&[&["exec"], &words[..], &["sleep", "1000"]].concat());
     assert_eq!(pid_of(received()).to_string(), fs::read_to_string(&pid_file).unwrap());
+    stage.ok(&["delete", "--force", &name]);
+}
+
+#[test]
+fn a_label_that_the_host_cannot_give_is_no_silent_loss() {
+    let stage = Stage::new();
+    let name = sleeping(&stage);
+    for flag in ["--apparmor", "--process-label"] {
+        // Without the module, or without what is named.
+        let words = stage.fails(&["exec", flag, "no-such-label", &name, "true"]);
+        assert!(words.contains("no-such-label"), "{flag}: {words}");
+    }
+    stage.ok(&["exec", "--apparmor", "unconfined", &name, "true"]);
+    stage.ok(&["delete", "--force", &name]);
+}
+
+#[test]
+fn sockets_of_systemd_reach_the_first_process_only() {
+    let stage = Stage::new();
+    let script = "echo $LISTEN_FDS $LISTEN_PID >/told; cat <&3 >>/told; exec sleep 1000";
+    let (bundle, name) = (bundle::shell(&stage, script), stage.name());
+    let file = stage.path().join("opened");
+    fs::write(&file, "by systemd\n").unwrap();
+    // The shell executes floe in its place, so that the number that it names is floe's.
+    let mut call = Command::new("sh");
+    let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec 3<\"$0\"; exec \"$@\"";
+    call.args(["-c", script]).arg(&file);
+    let floe = stage.floe(&["run", "--detach", "--bundle", bundle.to_str().unwrap(), &name]);
+    call.arg(floe.get_program())
+        .args(floe.get_args())
+        .envs(floe.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let done = finish(quiet(&mut call));
+    assert!(done.status.success(), "{done:?}");
+    eventually("it has told", || {
+        fs::read_to_string(bundle.join("rootfs/told")).is_ok_and(|told| told == "1 1\nby systemd\n")
+    });
+    assert_eq!(stage.ok(&["exec", &name, "sh", "-c", "echo \"<$LISTEN_FDS>\""]), "<>\n");
     stage.ok(&["delete", "--force", &name]);
 }

@@ -9,6 +9,7 @@ use floe_runtime::config::native::ProcessArguments;
 use floe_runtime::foreground::Foreground;
 use floe_runtime::{Blueprint, Container, ContainerId, CreateOptions, Store};
 
+use crate::activation;
 use crate::args::Globals;
 use crate::foreground::{PidfdSocket, console_socket, write_pid};
 
@@ -79,14 +80,16 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
 pub fn create(
     globals: &Globals,
     common: &Common,
-    blueprint: Blueprint,
+    mut blueprint: Blueprint,
     console: Option<OwnedFd>,
 ) -> anyhow::Result<Container> {
     let id = ContainerId::parse(&common.id)?;
+    let sockets = activation::descriptors();
+    activation::tell(&mut blueprint.config.process, sockets);
     let options = CreateOptions {
         console,
         streams: Default::default(),
-        preserve_fds: common.preserve_fds,
+        preserve_fds: common.preserve_fds.saturating_add(sockets),
         no_pivot: common.no_pivot,
         no_new_keyring: common.no_new_keyring,
         systemd_cgroup: globals.systemd_cgroup,

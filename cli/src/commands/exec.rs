@@ -11,6 +11,7 @@ use floe_runtime::foreground::Foreground;
 use floe_runtime::{Container, ExecOptions};
 use nix::unistd::Pid;
 
+use crate::activation;
 use crate::args::Globals;
 use crate::exit::{self, NoProcess};
 use crate::foreground::{PidfdSocket, console_socket, write_pid};
@@ -59,11 +60,11 @@ pub struct Arguments {
     /// Another capability.
     #[arg(long, short, value_name = "CAPABILITY")]
     cap: Vec<String>,
-    /// AppArmor profile; not supported yet.
-    #[arg(long, value_name = "PROFILE", hide = true)]
+    /// AppArmor profile that it gets.
+    #[arg(long, value_name = "PROFILE")]
     apparmor: Option<String>,
-    /// SELinux label; not supported yet.
-    #[arg(long, value_name = "LABEL", hide = true)]
+    /// SELinux label that it gets.
+    #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
     /// How many descriptors from 3 on it inherits.
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -81,9 +82,12 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
 }
 
 fn exec(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    refuse_labels(arguments)?;
     let container = super::container(globals, &arguments.id)?;
-    let process = process(&container, arguments)?;
+    let mut process = process(&container, arguments)?;
+    // Of both kinds: a process with less protection than was asked for would be worse than none.
+    let given = |flag: &Option<String>| flag.clone().filter(|text| !text.is_empty());
+    process.apparmor_profile = given(&arguments.apparmor).or(process.apparmor_profile);
+    process.selinux_label = given(&arguments.process_label).or(process.selinux_label);
     if process.terminal && arguments.detach && arguments.console_socket.is_none() {
         bail!("a terminal needs somebody who takes it; pass --console-socket, or leave out --detach");
     }
@@ -116,17 +120,6 @@ fn record_pid(arguments: &Arguments, pid: Pid) -> anyhow::Result<()> {
     arguments.pid_file.as_ref().map_or(Ok(()), |path| write_pid(path, pid))
 }
 
-/// A process that runs with less protection than was asked for would be worse than none.
-fn refuse_labels(arguments: &Arguments) -> anyhow::Result<()> {
-    for (value, flag) in [(&arguments.apparmor, "--apparmor"), (&arguments.process_label, "--process-label")]
-    {
-        if value.as_ref().is_some_and(|value| !value.is_empty() && value != "unconfined") {
-            bail!("{flag} is not supported yet; leave it out to run without");
-        }
-    }
-    Ok(())
-}
-
 /// The last word on a variable wins.
 fn set_variable(env: &mut Vec<String>, variable: &str) {
     let name = variable.split('=').next().unwrap_or(variable);
@@ -146,6 +139,7 @@ fn process(container: &Container, arguments: &Arguments) -> anyhow::Result<Proce
         bail!("name the command to execute, or a file with --process");
     }
     let mut process = container.config().process.clone();
+    process.env.retain(|variable| !activation::is_about_it(variable));
     process.args.clone_from(&arguments.command);
     process.terminal = arguments.tty;
     process.console_size = None;
