@@ -1,7 +1,7 @@
 //! Containers from their start to their removal.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -158,4 +158,20 @@ fn many_at_once() {
         .collect();
     let codes: Vec<_> = running.iter_mut().map(|child| wait(child).code()).collect();
     assert_eq!(codes, (0..8).map(Some).collect::<Vec<_>>());
+}
+
+#[test]
+fn sockets_of_systemd_reach_the_container() {
+    let podman = Podman::new();
+    let file = podman.place().join("opened");
+    fs::write(&file, "by systemd\n").unwrap();
+    let script = "echo $LISTEN_FDS $LISTEN_PID; cat <&3";
+    let run = podman.command(podman.run_arguments(["--rm", IMAGE, "sh", "-c", script]));
+    // The shell executes podman in its place, so that the number that it names is podman's.
+    let mut call = Command::new("sh");
+    let begin = "export LISTEN_FDS=1 LISTEN_PID=$$; exec 3<\"$0\"; exec \"$@\"";
+    call.args(["-c", begin]).arg(&file).arg(run.get_program()).args(run.get_args());
+    call.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+    let done = finish(&mut call);
+    assert_eq!((done.code(), &*done.stdout), (0, "1 1\nby systemd\n"), "{done:?}");
 }
