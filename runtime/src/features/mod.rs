@@ -117,8 +117,8 @@ impl Linux {
             cgroup: Cgroup {
                 v1: true,
                 v2: true,
-                systemd: false,
-                systemd_user: false,
+                systemd: true,
+                systemd_user: true,
                 rdma: takes(json!({ "resources": { "rdma": { "mlx5_0": { "hcaHandles": 1 } } } })),
             },
             seccomp: Seccomp::of(reader),
