@@ -36,6 +36,7 @@ pub use notify::{Notice, Pressure, PressureLevel, Stall, Watch};
 pub(crate) use place::Place;
 pub use setting::Former;
 pub use stats::*;
+pub(crate) use systemd::ANNOTATION as SYSTEMD_ANNOTATION;
 pub use v1::V1;
 pub use v2::V2;
 

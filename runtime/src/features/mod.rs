@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::OCI_VERSION;
+use crate::cgroup::SYSTEMD_ANNOTATION;
 use crate::config::{Capability, Hooks, NamespaceKind, oci};
 use reader::Reader;
 use seccomp::Seccomp;
@@ -34,6 +35,8 @@ pub struct Features {
     mount_options: Vec<&'static str>,
     linux: Linux,
     annotations: BTreeMap<&'static str, String>,
+    /// Annotations of a bundle that change what is done; a dot at the end says that it is a beginning.
+    potentially_unsafe_config_annotations: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -99,6 +102,7 @@ impl Features {
             mount_options: oci::mount_options(),
             linux: Linux::of(reader),
             annotations: BTreeMap::from([(CHECKPOINT, true.to_string())]),
+            potentially_unsafe_config_annotations: vec![SYSTEMD_ANNOTATION],
         }
     }
 }

@@ -11,4 +11,5 @@ mod properties;
 mod scope;
 mod wire;
 
+pub(crate) use properties::ANNOTATION;
 pub(super) use scope::{Scope, ScopePlace};

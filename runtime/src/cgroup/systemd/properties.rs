@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 const INFINITY: u64 = u64::MAX;
 
 /// Annotations that begin with this name properties of the unit.
-const ANNOTATION: &str = "org.systemd.property.";
+pub(crate) const ANNOTATION: &str = "org.systemd.property.";
 
 /// What a scope is made of, apart from its limits.
 pub(super) fn of_scope(
