@@ -110,6 +110,7 @@ fn is_ours_still(init: Pid) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
