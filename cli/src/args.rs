@@ -1,13 +1,14 @@
 //! What may be typed: the flags that every verb has, and the verbs.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args, Parser, ValueEnum};
+use clap::{ArgAction, Args, Command, FromArgMatches, Parser, ValueEnum};
 
-use crate::commands::Verb;
+use crate::commands::{self, Verb};
 
 /// Freezes a running container, keeps it as one file, and lets it run again.
 #[derive(Debug, Parser)]
@@ -65,6 +66,28 @@ pub enum ProgressForm {
     /// One JSON object a line.
     Json,
     None,
+}
+
+/// Reads what was typed.
+///
+/// Building every verb's grammar takes longer than most of them do. So the verbs that engines call all the time are tried
+/// with their own alone; whatever that does not take, help included, is left to the whole.
+pub fn parse() -> Result<Cli, clap::Error> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    match words.iter().skip(1).find_map(|word| commands::frequent(word.to_str()?)) {
+        Some(verb) => parse_one(verb, &words).map_or_else(|| Cli::try_parse_from(&words), Ok),
+        None => Cli::try_parse_from(&words),
+    }
+}
+
+fn parse_one(verb: Command, words: &[OsString]) -> Option<Cli> {
+    let floe = Globals::augment_args(Command::new("floe")).subcommand_required(true).subcommand(verb);
+    let matches = floe.try_get_matches_from(words).ok()?;
+    Some(Cli {
+        version: None,
+        globals: Globals::from_arg_matches(&matches).ok()?,
+        verb: Verb::from_arg_matches(&matches).ok()?,
+    })
 }
 
 /// Says what was wrong with what was typed. Engines look for the words `flag needs an argument`.
@@ -132,6 +155,32 @@ mod tests {
         let text = version();
         assert!(text.starts_with(concat!("floe version ", env!("CARGO_PKG_VERSION"), "\n")), "{text}");
         assert!(text.ends_with(&format!("\nspec: {}\n", floe_runtime::OCI_VERSION)), "{text}");
+    }
+
+    #[test]
+    fn a_verb_alone_is_read_as_among_all() {
+        for line in [
+            "--root /r --log l --log-format json create --bundle b --pid-file p --console-socket c web",
+            "create web -b b",
+            "--root create start web",
+            "run --detach -b b web",
+            "run --config f --env A=b web sh -c true --detach",
+            "state web",
+            "kill --all web TERM",
+            "delete --force web --debug",
+            "exec -t --user 1:2 web ls --debug -- -x",
+        ] {
+            let words: Vec<OsString> =
+                std::iter::once("floe").chain(line.split(' ')).map(OsString::from).collect();
+            let verb = words.iter().skip(1).find_map(|word| commands::frequent(word.to_str()?)).unwrap();
+            let whole = Cli::try_parse_from(&words).unwrap();
+            match parse_one(verb, &words) {
+                Some(alone) => assert_eq!(format!("{alone:?}"), format!("{whole:?}"), "{line}"),
+                None => {
+                    assert!(line.starts_with("--root create"), "{line}: the state directory is called so")
+                }
+            }
+        }
     }
 
     #[test]

@@ -16,14 +16,12 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     // The child of a launch comes here again; nothing else may happen before.
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "init") && std::env::args_os().len() == 2 {
         floe_runtime::init_main();
     }
-    let cli = match args::Cli::try_parse() {
+    let cli = match args::parse() {
         Ok(cli) => cli,
         Err(error) => return args::usage(&error),
     };

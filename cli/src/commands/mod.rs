@@ -26,7 +26,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Subcommand;
+use clap::{Args, Command, Subcommand};
 use floe_criu_bridge::record::Records;
 use floe_runtime::{Container, ContainerId, Store};
 
@@ -80,6 +80,21 @@ pub enum Verb {
     Completion(completion::Completion),
     /// Print a page of the manual, for `man -l -`.
     Man(completion::Man),
+}
+
+/// The grammar of a verb that engines call for every container, by its name.
+pub fn frequent(name: &str) -> Option<Command> {
+    let (name, augment): (&'static str, fn(Command) -> Command) = match name {
+        "create" => ("create", create::Arguments::augment_args),
+        "start" => ("start", start::Arguments::augment_args),
+        "run" => ("run", run::Arguments::augment_args),
+        "state" => ("state", state::Arguments::augment_args),
+        "kill" => ("kill", kill::Arguments::augment_args),
+        "delete" => ("delete", delete::Arguments::augment_args),
+        "exec" => ("exec", exec::Arguments::augment_args),
+        _ => return None,
+    };
+    Some(augment(Command::new(name)))
 }
 
 /// Does what was typed.
