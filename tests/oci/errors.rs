@@ -25,7 +25,9 @@ fn wrong_words_are_a_usage_error() {
         assert_eq!(done.code(), 2);
         assert!(done.stderr.contains(&format!("flag needs an argument: {flag}")), "{done:?}");
     }
-    assert!(stage.ok(&["--version"]).starts_with("floe "));
+    assert!(stage.ok(&["--version"]).starts_with("floe version "));
+    let features: Value = serde_json::from_str(&stage.ok(&["features"])).unwrap();
+    assert_eq!(features["ociVersionMax"], floe_runtime::OCI_VERSION);
     assert!(stage.ok(&["--help"]).contains("create"));
 }
 

@@ -22,7 +22,8 @@ use seccomp::Seccomp;
 /// The oldest version of the specification whose bundles are read.
 const OLDEST_OCI_VERSION: &str = "1.0.0";
 
-/// Annotation by which engines see whether containers can be checkpointed; runc's name for it.
+/// Annotation by which engines see whether containers can be checkpointed as runc does it (`--image-path`), which floe
+/// cannot: its own way is another one.
 const CHECKPOINT: &str = "org.opencontainers.runc.checkpoint.enabled";
 
 /// What a runtime can do (`specs-go/features` of the specification).
@@ -101,7 +102,7 @@ impl Features {
             hooks: reader.known(points, |point| json!({ "hooks": { point: hook } })),
             mount_options: oci::mount_options(),
             linux: Linux::of(reader),
-            annotations: BTreeMap::from([(CHECKPOINT, true.to_string())]),
+            annotations: BTreeMap::from([(CHECKPOINT, false.to_string())]),
             potentially_unsafe_config_annotations: vec![SYSTEMD_ANNOTATION],
         }
     }
