@@ -35,8 +35,10 @@ pub(crate) fn check(images: &Images<'_>, config: &Config) -> Result<()> {
     for (pid, threads) in processes {
         for thread in threads {
             let core = tasks::core_of(thread, images)?;
+            let name = core.name.as_deref().unwrap_or_default();
             if let Some(credentials) = core.credentials {
-                credentials_of(config, pid, core.name.as_deref().unwrap_or_default(), &credentials)?;
+                credentials_of(config, pid, name, &credentials)?;
+                filter_of(config, pid, name, core.seccomp)?;
             }
         }
     }
@@ -96,10 +98,26 @@ fn users(config: &Config, uids: &[IdRange], gids: &[IdRange]) -> Result<()> {
     Ok(())
 }
 
+/// A filter cannot be taken off, so who has none was never in such a container. What a filter says is not compared: it is
+/// the work of the runtime that made it, and another one writes it in other instructions.
+fn filter_of(config: &Config, pid: u32, name: &str, has_one: bool) -> Result<()> {
+    if config.seccomp.is_none() || has_one {
+        return Ok(());
+    }
+    Err(refuse(
+        format!("{} has no seccomp filter, and the bundle gives it one (linux.seccomp)", whose(pid, name)),
+        "take linux.seccomp out of the bundle's config.json, if you trust the snapshot",
+    ))
+}
+
+fn whose(pid: u32, name: &str) -> String {
+    if name.is_empty() { format!("process {pid}") } else { format!("process {pid} ({name})") }
+}
+
 fn credentials_of(config: &Config, pid: u32, name: &str, credentials: &Credentials) -> Result<()> {
     let process = &config.process;
     let bounding = process.capabilities.as_ref().map_or(0, |sets| sets.bounding.bits());
-    let whose = if name.is_empty() { format!("process {pid}") } else { format!("process {pid} ({name})") };
+    let whose = whose(pid, name);
     let Credentials { permitted, effective, inheritable, ambient, bounding: ever, .. } = credentials;
     let more = (permitted | effective | inheritable | ambient | ever) & !bounding;
     if more != 0 {
@@ -220,6 +238,18 @@ mod tests {
         refused(with(|c| c.no_new_privileges = false), "may gain privileges");
         refused(with(|c| c.uids[2] = 0), "is user 0");
         refused(with(|c| c.groups.push(0)), "is in group 0");
+    }
+
+    #[test]
+    fn a_process_without_the_bundles_filter_is_refused() {
+        let plain = config(|_| {});
+        let filtered = config(|spec| {
+            spec["linux"]["seccomp"] = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                {"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]});
+        });
+        filter_of(&plain, 1, "x", false).unwrap();
+        filter_of(&filtered, 1, "x", true).unwrap();
+        refused(filter_of(&filtered, 1, "x", false), "process 1 (x) has no seccomp filter");
     }
 
     #[test]
