@@ -36,6 +36,11 @@ fn cgroup_version_2_with_every_controller() {
 }
 
 #[test]
+fn apparmor_profiles() {
+    run("apparmor", "plain");
+}
+
+#[test]
 fn scopes_of_systemd() {
     run("systemd", "systemd");
 }

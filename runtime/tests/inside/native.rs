@@ -35,6 +35,11 @@ pub const TESTS: &[(&str, fn())] = &[
     ("native_labels_are_annotations", labels),
     ("native_no_new_keyring_keeps_the_callers", no_new_keyring),
     ("native_additional_groups_and_umask_are_the_processes", groups),
+    ("native_pivot_dir_is_where_the_old_root_was", pivot_dir),
+    ("native_parent_death_signal_is_kept_for_the_process", parent_death_signal),
+    ("native_seccomp_answers_calls", seccomp),
+    ("native_labels_without_a_module_are_refused", security_labels),
+    ("native_network_devices_and_gateways_are_checked", bad_networks),
 ];
 
 /// What each test begins with.
@@ -392,6 +397,91 @@ fn no_new_keyring() {
     // A kernel without keyrings has no such file.
     assert_eq!(own(false), Path::new("/proc/keys").exists());
     assert!(!own(true));
+}
+
+fn pivot_dir() {
+    let bundle = Bundle::new();
+    fs::create_dir(bundle.rootfs().join("pivot")).unwrap();
+    // A read-only root has no other place that may be written to.
+    let log = seen_in(&bundle, "ls -A /pivot; ls /; touch /pivot/x", |config| {
+        config["readonlyfs"] = json!(true);
+        config["pivot_dir"] = json!("/pivot");
+        add(
+            config,
+            "mounts",
+            json!({"source": "tmpfs", "destination": "/pivot", "device": "tmpfs", "flags": 2}),
+        );
+    });
+    assert!(log.starts_with("bin\n") && log.contains("\npivot\n") && !log.contains("boot"), "{log}");
+    let mut config = base(&bundle);
+    config["pivot_dir"] = json!("/../pivot");
+    let error = create(&bundle, &config, &script("true")).map(drop).unwrap_err();
+    assert!(matches!(&error, Error::BadConfig { key, .. } if key == "pivot_dir"), "{error}");
+}
+
+fn parent_death_signal() {
+    let bundle = Bundle::new();
+    let mut config = base(&bundle);
+    config["parent_death_signal"] = json!(nix::libc::SIGUSR1);
+    let file = bundle.path().join("container.json");
+    fs::write(&file, config.to_string()).unwrap();
+    let blueprint = Blueprint::native(&file, &script("true")).unwrap();
+    // What becomes of it when the parent dies is shown by parent_death_signal_is_sent.
+    assert_eq!(blueprint.config.parent_death_signal, Some(nix::libc::SIGUSR1));
+    config["parent_death_signal"] = json!(4711);
+    let error = create(&bundle, &config, &script("true")).map(drop).unwrap_err();
+    assert!(matches!(&error, Error::BadConfig { key, .. } if key == "parent_death_signal"), "{error}");
+}
+
+fn seccomp() {
+    // 2 is "errno", 4 is "allow"; the comparison 1 is "equal".
+    let filter = json!({"default_action": 4, "architectures": ["amd64", "arm64"], "syscalls": [
+        {"name": "mkdir", "action": 2, "args": []}, {"name": "mkdirat", "action": 2, "args": []},
+        {"name": "kill", "action": 2, "args": [{"index": 1, "value": 10, "value_two": 0, "op": 1}]}]});
+    let look = "mkdir /tmp/x; kill -10 $$ || echo refused; kill -0 $$ && echo asked; grep ^Seccomp: /proc/self/status";
+    let log = seen(look, |config| config["seccomp"] = filter);
+    assert!(log.contains("can't create directory") && log.contains("refused\nasked\nSeccomp:\t2\n"), "{log}");
+}
+
+/// On a host that has none of these modules; one that has them is in `tests/vm`.
+fn security_labels() {
+    let bundle = Bundle::new();
+    let apparmor = Path::new("/sys/module/apparmor/parameters/enabled").exists();
+    let selinux = Path::new("/sys/fs/selinux/enforce").exists();
+    for (field, value, there) in [
+        ("apparmor_profile", "floe-nowhere", apparmor),
+        ("process_label", "system_u:system_r:container_t:s0", selinux),
+        ("mount_label", "system_u:object_r:container_file_t:s0", selinux),
+    ] {
+        let mut config = base(&bundle);
+        config[field] = json!(value);
+        match create(&bundle, &config, &script("true")).map(drop) {
+            Err(error) => assert!(
+                error.to_string().contains(field) || error.to_string().contains(value),
+                "{field}: {error}"
+            ),
+            Ok(()) => assert!(there, "{field} was passed over"),
+        }
+    }
+}
+
+fn bad_networks() {
+    let bundle = Bundle::new();
+    for (field, value) in [
+        ("type", "carrier-pigeon"),
+        ("address", "10.9.8.2"),
+        ("gateway", "somewhere"),
+        ("mac_address", "01"),
+        ("name", "a/b"),
+    ] {
+        let mut config = base(&bundle);
+        let veth = json!({"type": "veth", "name": "eth0", "address": "10.9.8.2/24"});
+        config["networks"] = json!([{"type": "loopback"}, veth]);
+        config["networks"][1][field] = json!(value);
+        let wanted = format!("networks[1].{field}");
+        let error = create(&bundle, &config, &script("true")).map(drop).unwrap_err();
+        assert!(matches!(&error, Error::BadConfig { key, .. } if *key == wanted), "{wanted}: {error}");
+    }
 }
 
 fn groups() {
