@@ -154,6 +154,11 @@ mod tests {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
+        // The kernel lets us go on before it has closed the child's copy of the descriptor, still within execve(2).
+        let copy = format!("/proc/{}/fd/{}", child.id(), high.0.as_raw_fd());
+        while std::fs::symlink_metadata(&copy).is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         drop(high);
         // `spawn` comes back when the child has let go of this process's memory, a moment before it has its own.
         let command = format!("/proc/{}/cmdline", child.id());
