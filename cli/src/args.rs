@@ -26,8 +26,9 @@ pub struct Cli {
 /// Flags of every verb.
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
-    /// Where the state of containers is kept.
-    #[arg(long, global = true, value_name = "DIR", default_value = floe_runtime::DEFAULT_ROOT)]
+    /// Where the state of containers is kept: /run/floe, for an ordinary user $XDG_RUNTIME_DIR/floe.
+    // The help is the same for everybody.
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = floe_runtime::default_root(), hide_default_value = true)]
     pub root: PathBuf,
     /// Write messages to this file as well.
     #[arg(long, global = true, value_name = "FILE")]

@@ -88,7 +88,7 @@ impl ExecOptions {
 
 impl Container {
     pub(crate) fn new(folder: Folder, record: Record) -> Result<Self> {
-        let cgroup = record.cgroup.open()?;
+        let cgroup = record.open_cgroup()?;
         Ok(Self { folder, record, cgroup })
     }
 
@@ -281,11 +281,12 @@ impl Container {
             self.require("delete", &[Status::Stopped])?;
             self.undisturbed("delete")?;
         }
+        // Before the first process: without a cgroup, the others are told by it.
+        self.cgroup.kill_all()?;
         if let Some(init) = self.init_pid() {
-            // Outside of the cgroup only if it was killed between its birth and its placing.
+            // Outside of the cgroup only if floe was killed between its birth and its placing.
             let _ = send_signal(init, nix::libc::SIGKILL);
         }
-        self.cgroup.kill_all()?;
         self.cgroup.destroy()?;
         if network::is_needed(self.config()) {
             match network::take_back(&self.folder) {

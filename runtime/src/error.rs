@@ -365,7 +365,9 @@ fn hint_for_limit(source: &io::Error, path: &Path) -> Option<&'static str> {
 
 fn hint_for_errno(source: &io::Error) -> Option<&'static str> {
     match source.kind() {
-        io::ErrorKind::PermissionDenied if !nix::unistd::geteuid().is_root() => Some("run floe as root"),
+        io::ErrorKind::PermissionDenied if !nix::unistd::geteuid().is_root() => {
+            Some("an ordinary user runs floe here: name something of that user's, or run it as root")
+        }
         io::ErrorKind::StorageFull => Some("free some space on that file system"),
         _ => None,
     }

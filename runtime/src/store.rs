@@ -19,12 +19,10 @@ use crate::id::{ContainerId, HASHED};
 use crate::launch::Streams;
 use crate::making::{Half, Prepared, Reservation};
 use crate::network;
+use crate::privilege;
 use crate::resctrl;
 use crate::state::{Folder, JOURNAL, Journal, ProcessId, Record, Verb};
 use crate::undo::Undo;
-
-/// The state directory of an ordinary call.
-pub const DEFAULT_ROOT: &str = "/run/floe";
 
 /// How names of folders begin that are being filled. No container has such a name.
 const UNFINISHED: &str = "@new-";
@@ -56,14 +54,15 @@ pub struct CreateOptions {
 }
 
 impl Store {
-    /// Opens the state directory, making it if it is missing (mode 0700), and repairs what killed floes left: a
+    /// Opens the state directory, making it if it is missing (for nobody else), and repairs what killed floes left: a
     /// container that a dead checkpoint froze is thawed, a restore that died is taken back whole.
     ///
     /// # Errors
     /// [`Error::Call`] if the folder cannot be made or read. What cannot be repaired is a warning: one broken
     /// container must not keep the others from being reached.
     pub fn open(root: &Path) -> Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(Error::at("mkdir", root))?;
+        let mode = privilege::root_mode();
+        fs::DirBuilder::new().recursive(true).mode(mode).create(root).map_err(Error::at("mkdir", root))?;
         let root = fs::canonicalize(root).map_err(Error::at("open", root))?;
         check_owner(&root)?;
         let store = Self { root };
@@ -135,9 +134,10 @@ impl Store {
         if folder.read(RECORD_FILE)?.is_some() {
             let spec = folder.read_json::<serde_json::Value>(CONFIG_FILE, "OCI configuration").ok().flatten();
             let named = spec.as_ref().and_then(|spec| spec["linux"]["cgroupsPath"].as_str());
-            let cgroup = Place::named(named.filter(|path| !path.is_empty()), id)?.open()?;
-            cgroup.kill_all()?;
-            cgroup.destroy()?;
+            if let Some(cgroup) = Place::named(named.filter(|path| !path.is_empty()), id)?.open()? {
+                cgroup.kill_all()?;
+                cgroup.destroy()?;
+            }
         }
         if let Err(error) = network::take_back(&folder) {
             tracing::warn!("{}", error.in_full());
@@ -208,8 +208,7 @@ impl Store {
         undo: &mut Undo,
     ) -> Result<Half> {
         let Blueprint { bundle, spec, config, native } = blueprint;
-        let place = Place::of(&config, id)?;
-        let cgroup = place.open()?;
+        privilege::check(&config)?;
         let folder = self.folder(id);
         let record = Record {
             id: id.clone(),
@@ -219,10 +218,11 @@ impl Store {
             init: None,
             maker: ProcessId::own(),
             checkpointed: false,
-            cgroup: place.clone(),
+            cgroup: Place::of(&config, id)?,
             config,
             extra: Default::default(),
         };
+        let cgroup = record.open_cgroup()?;
         self.appear(&folder, &spec, &record, journal.as_ref())?;
         let (hooks, state) =
             (record.config.hooks.poststop.clone(), oci_state(&record, Status::Stopped, None));
@@ -243,7 +243,7 @@ impl Store {
             Err(error) => return cgroup.destroy().and(Err(error)),
             Ok(()) => {}
         }
-        let destroyed = place.open()?;
+        let destroyed = record.open_cgroup()?;
         undo.push("remove the cgroup", move || destroyed.kill_all().and_then(|()| destroyed.destroy()));
         let group = resctrl::Group::of(&record.config, id)?;
         if let Some(group) = &group {
@@ -320,7 +320,7 @@ impl Store {
         else {
             return Ok(());
         };
-        let cgroup = record.cgroup.open()?;
+        let cgroup = record.open_cgroup()?;
         match journal.verb {
             Verb::Restore if record.init.is_none() => {
                 tracing::warn!("container {id}: a restore of it was killed; what was left is removed");

@@ -5,6 +5,7 @@
 //! `cgroup-v2.rst`.
 
 mod below;
+mod delegated;
 mod devices;
 mod entrance;
 mod files;
@@ -17,6 +18,7 @@ mod systemd;
 mod tree;
 mod v1;
 mod v2;
+mod without;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -39,6 +41,7 @@ pub use stats::*;
 pub(crate) use systemd::ANNOTATION as SYSTEMD_ANNOTATION;
 pub use v1::V1;
 pub use v2::V2;
+pub(crate) use without::Without;
 
 /// Which interface of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::systemd::{Scope, ScopePlace};
-use super::{Cgroup, V1, V2, find};
+use super::{Cgroup, V1, V2, delegated, find};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
@@ -19,13 +19,16 @@ pub(crate) enum Place {
     Path(PathBuf),
     /// A scope of systemd.
     Scope(ScopePlace),
+    /// Nowhere: an ordinary user's container, of one who was given no cgroup. In JSON `null`.
+    Nowhere,
 }
 
 impl Place {
     /// Where the container `id` with this configuration has its cgroup.
     ///
     /// # Errors
-    /// [`Error::Refused`] when systemd is to make it and there is none, or the path isn't of its form.
+    /// [`Error::Refused`] when systemd is to make it and there is none, or the path isn't of its form; when it can have
+    /// none, and needs one.
     pub(crate) fn of(config: &Config, id: &ContainerId) -> Result<Self> {
         if config.systemd_cgroup {
             let path = config.cgroup_path.as_deref();
@@ -39,7 +42,10 @@ impl Place {
                 hint: "pass --systemd-cgroup, or use a path",
             });
         }
-        Ok(Self::Path(config.cgroup_path.clone().unwrap_or_else(|| Path::new("/").join(&*id.folder_name()))))
+        match delegated::place(config, id)? {
+            Some(path) => Ok(Self::Path(path)),
+            None => Ok(Self::Nowhere),
+        }
     }
 
     /// Where it most probably was, by its `cgroupsPath` alone.
@@ -51,19 +57,20 @@ impl Place {
             Some(path) if path.split(':').count() == 3 => {
                 ScopePlace::of(Some(Path::new(path)), id, BTreeMap::new()).map(Self::Scope)
             }
-            _ => Ok(Self::Path(PathBuf::from(path.unwrap_or(&id.folder_name())))),
+            _ => Ok(delegated::path(path.map(Path::new), id).map_or(Self::Nowhere, Self::Path)),
         }
     }
 
-    /// The cgroup on this host. Nothing is made yet.
+    /// The cgroup on this host, if there is to be one. Nothing is made yet.
     ///
     /// # Errors
     /// [`Error::Refused`] when no cgroup hierarchy is mounted, or when the path is a root itself: a container that shared
     /// the host's own cgroup could not be frozen or ended without the host.
-    pub(crate) fn open(&self) -> Result<Box<dyn Cgroup>> {
+    pub(crate) fn open(&self) -> Result<Option<Box<dyn Cgroup>>> {
         match self {
-            Self::Path(path) => open_path(path),
-            Self::Scope(place) => Ok(Box::new(Scope::new(place.clone(), open_path(&place.path)?))),
+            Self::Path(path) => open_path(path).map(Some),
+            Self::Scope(place) => Ok(Some(Box::new(Scope::new(place.clone(), open_path(&place.path)?)))),
+            Self::Nowhere => Ok(None),
         }
     }
 }

@@ -3,8 +3,9 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use super::shield::Shield;
 use crate::config::Process;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::launch::message::{FromChild, Peer};
 use crate::seccomp::Filter;
 
@@ -28,17 +29,28 @@ pub(super) struct FilterOnce {
     /// What the agent hears from, until it has it: a container's process that keeps it would not see that its agent is
     /// gone.
     listener: Option<OwnedFd>,
+    shield: Shield,
 }
 
 impl FilterOnce {
-    pub(super) fn new(filter: Option<Filter>, process: &Process) -> Self {
+    pub(super) fn new(filter: Option<Filter>, process: &Process, shield: &Shield) -> Self {
         let notifies = filter.as_ref().is_some_and(Filter::notifies);
-        Self { filter, due: due(process.no_new_privileges, notifies), listener: None }
+        Self { filter, due: due(process.no_new_privileges, notifies), listener: None, shield: *shield }
     }
 
     /// Loads the filter if this is its moment, and tells floe of the listener.
     pub(super) fn load_if_due(&mut self, now: Moment, peer: &mut Peer) -> Result<()> {
         let Some(filter) = self.filter.take_if(|_| self.due == now) else { return Ok(()) };
+        if filter.notifies() {
+            if !self.shield.lets_take() {
+                return Err(Error::start(
+                    "linux.seccomp: an agent's descriptor cannot be had of a process that joins other namespaces, \
+                     unless floe is run by root",
+                ));
+            }
+            // The change of user may have raised it, and under the filter prctl(2) may be refused.
+            self.shield.restore()?;
+        }
         self.listener = filter.load()?;
         match &self.listener {
             Some(listener) => peer.send(&FromChild::Listener(listener.as_raw_fd())),

@@ -78,6 +78,13 @@ fn set_ids(user: &User) -> Result<()> {
     match nix::unistd::setgroups(&groups) {
         // A user namespace made without privileges denies setgroups(2) for good (user_namespaces(7)).
         Err(Errno::EPERM) if groups.is_empty() => {}
+        Err(Errno::EPERM) => {
+            return Err(Error::start(format!(
+                "process.user.additionalGids {:?}: a user namespace that an ordinary user made for its own group alone has \
+                 no other groups; map more with linux.gidMappings",
+                user.additional_gids
+            )));
+        }
         other => other.map_err(Error::at("setgroups", format!("{:?}", user.additional_gids)))?,
     }
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));

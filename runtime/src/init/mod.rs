@@ -7,6 +7,7 @@ mod build;
 mod filter;
 mod identity;
 mod program;
+mod shield;
 mod stage1;
 mod streams;
 
@@ -23,6 +24,7 @@ use crate::launch::{SOCKET_VARIABLE, fail_at};
 use crate::proc::Proc;
 use crate::{hooks, labels, sys};
 use filter::{FilterOnce, Moment};
+use shield::Shield;
 
 /// Most descriptors that are passed beside the standard streams and the preserved ones: socket, fifo, console.
 const MOST_PASSED: u32 = 3;
@@ -86,30 +88,20 @@ fn words(error: &Error) -> String {
 
 fn stages(peer: &mut Peer, others: Vec<OwnedFd>) -> Result<()> {
     let Some(ToChild::Bootstrap(bootstrap)) = peer.receive()? else { return Err(gone()) };
-    protect_from_the_container()?;
+    let shield = Shield::raise(bootstrap.join.is_empty())?;
     let mut others = others.into_iter();
     let mut next = |wanted: bool| if wanted { others.next() } else { None };
     let (fifo, console) = (next(bootstrap.fifo), next(bootstrap.console));
     // Before anything of a container's could be in its place.
     let proc = Proc::of_host()?;
-    if !stage1::enter(peer, &bootstrap)? {
+    if !stage1::enter(peer, &bootstrap, &shield)? {
         return Ok(());
     }
-    stage2(peer, &bootstrap, proc, fifo, console)
+    stage2(peer, &bootstrap, &shield, proc, fifo, console)
 }
 
 /// The name (`/proc/PID/comm`) of a process that runs floe's code still; `execve(2)` gives it the program's.
 pub(crate) const NAME: &std::ffi::CStr = c"floe:init";
-
-/// While floe's code runs in the namespaces of a container that is joined, its processes must not attach to it, nor
-/// reach its descriptors through /proc (CVE-2016-9962). execve(2) makes it an ordinary process again.
-fn protect_from_the_container() -> Result<()> {
-    // An ordinary user's /proc/self would belong to root then, and the id maps couldn't be written.
-    if nix::unistd::geteuid().is_root() {
-        nix::sys::prctl::set_dumpable(false).map_err(Error::at("prctl", "PR_SET_DUMPABLE"))?;
-    }
-    nix::sys::prctl::set_name(NAME).map_err(Error::at("prctl", "PR_SET_NAME"))
-}
 
 /// The other side is gone, or out of order.
 fn gone() -> Error {
@@ -120,6 +112,7 @@ fn gone() -> Error {
 fn stage2(
     peer: &mut Peer,
     bootstrap: &Bootstrap,
+    shield: &Shield,
     proc: Proc,
     fifo: Option<OwnedFd>,
     console: Option<OwnedFd>,
@@ -138,7 +131,7 @@ fn stage2(
     streams::reopen_null()?;
     peer.send(&FromChild::WantLimits)?;
     let Some(ToChild::LimitsSet) = peer.receive()? else { return Err(gone()) };
-    let mut filter = FilterOnce::new(filter, &config.process);
+    let mut filter = FilterOnce::new(filter, &config.process, shield);
     let program = program::prepare(&config.process, !bootstrap.exec, || {
         labels::set(&proc, &config.process)?;
         filter.load_if_due(Moment::Privileged, peer)

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use super::gone;
+use super::shield::Shield;
 use crate::cgroup::Doors;
 use crate::config::NamespaceKind;
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ use crate::launch::message::{Bootstrap, FromChild, Join, Peer, ToChild};
 use crate::sys::{self, Forked};
 
 /// Returns `true` in the new process, `false` in this one, which has nothing left to do.
-pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
+pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap, shield: &Shield) -> Result<bool> {
     let root = bootstrap.root.as_deref().map(open_root).transpose()?;
     let doors = bootstrap.cgroup.open()?;
     join(bootstrap)?;
@@ -26,6 +27,8 @@ pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
     }
     if bootstrap.create.contains(&NamespaceKind::User) {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(explain_unshare)?;
+        // The maps are among the files that floe could not write.
+        shield.lower()?;
         peer.send(&FromChild::MapIds)?;
         let Some(ToChild::Mapped) = peer.receive()? else { return Err(gone()) };
         become_root()?;
@@ -35,10 +38,14 @@ pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap) -> Result<bool> {
             .map_err(Error::at("unshare", "the time namespace"))?;
         // Before a process is in it: after that they are fixed (time_namespaces(7)).
         if bootstrap.clocks {
+            // Neither could it write these.
+            shield.lower()?;
             peer.send(&FromChild::SetClocks)?;
             let Some(ToChild::ClocksSet) = peer.receive()? else { return Err(gone()) };
         }
     }
+    // The changes of user may have set it otherwise.
+    shield.restore()?;
     fork(peer, bootstrap, doors)
 }
 

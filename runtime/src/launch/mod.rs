@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!   floe                         stage 1 (floe init)          stage 2: the container's process
-//!    │ spawn, Bootstrap ───────►  │
+//!    │ spawn; its OOM score
+//!    │ Bootstrap ──────────────►  │
 //!    │                            │ joins namespaces
 //!    │ ◄── MapIds ────────────    │ unshared its user namespace
 //!    │ writes uid_map, gid_map    │
@@ -26,7 +27,7 @@
 //!    │ ParentSide::mounted: hooks
 //!    │ ── ChangeRoot(state) ─────────────────────────────────────────────► │ hooks, root, names, protected paths
 //!    │ ◄── WantLimits ───────────────────────────────────────────────────  │
-//!    │ resource limits, OOM score, scheduling
+//!    │ resource limits, scheduling
 //!    │ ── LimitsSet ─────────────────────────────────────────────────────► │ user, capabilities; finds its program
 //!    │ ◄── Listener(descriptor) ─────────────────────────────────────────  │ (if an agent decides about system calls)
 //!    │ ParentSide::listener: the agent gets it
@@ -45,6 +46,7 @@
 
 mod exe;
 mod fifo;
+mod id_maps;
 pub(crate) mod message;
 mod outside;
 mod user_namespace;
@@ -182,8 +184,9 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     let entrance = side.entrance();
     let (ours, theirs) = UnixStream::pair().map_err(Error::at("socketpair", ""))?;
     let mut guard = Guard { stage1: Some(spawn(plan, theirs)?), child: None };
+    // It does nothing before it has heard what it is to be, and hands this on to the process that it makes.
+    outside::set_oom_score(guard.stage1_pid(), &plan.config.process)?;
     if joined.is_some() {
-        // It does nothing before it has heard what it is to be, and hands them on to the process that it makes.
         scheduling::set_initial_affinity(Pid::from_raw(guard.stage1_pid()), &plan.config.process)?;
     }
     let mut peer = Peer::new(ours);
@@ -227,7 +230,7 @@ fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result
     loop {
         match heard(peer, plan)? {
             FromChild::MapIds => {
-                outside::map_ids(guard.stage1_pid(), &plan.config.uid_mappings, &plan.config.gid_mappings)?;
+                id_maps::write(guard.stage1_pid(), &plan.config.uid_mappings, &plan.config.gid_mappings)?;
                 peer.send(&ToChild::Mapped)?;
             }
             FromChild::SetClocks => {
@@ -260,7 +263,6 @@ fn until_ready(peer: &mut Peer, plan: &LaunchPlan, side: &mut dyn ParentSide, pi
                 peer.send(&ToChild::ChangeRoot(state))?;
             }
             FromChild::WantLimits => {
-                outside::set_oom_score(pid, &plan.config.process)?;
                 outside::set_limits(pid, &plan.config.process)?;
                 scheduling::set(pid, &plan.config.process)?;
                 if matches!(plan.kind, LaunchKind::Exec { .. }) {

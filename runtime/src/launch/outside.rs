@@ -8,28 +8,10 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use rustix::process::PidfdGetfdFlags;
 
-use crate::config::{IdMapping, Process, Rlimit, TimeOffset, TimeOffsets};
+use crate::config::{Process, Rlimit, TimeOffset, TimeOffsets};
 use crate::error::{Error, Result};
 use crate::pidfd;
 use crate::sys;
-
-/// Writes the id maps of `pid`'s new user namespace. `user_namespaces(7)`.
-pub(super) fn map_ids(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        // Who isn't privileged may map groups only after giving up setgroups(2).
-        let path = format!("/proc/{pid}/setgroups");
-        fs::write(&path, "deny").map_err(Error::at("write", &path))?;
-    }
-    for (file, mappings) in [("uid_map", uids), ("gid_map", gids)] {
-        let path = format!("/proc/{pid}/{file}");
-        let text = map_text(mappings);
-        let mut file = fs::OpenOptions::new().write(true).open(&path).map_err(Error::at("open", &path))?;
-        // The kernel takes a map in one write only.
-        file.write_all(text.as_bytes())
-            .map_err(|error| Error::call("write", format!("{:?} to {path}", text.trim()), error))?;
-    }
-    Ok(())
-}
 
 /// Writes the offsets of the clocks of the time namespace that `pid` has made for its children. `time_namespaces(7)`.
 pub(super) fn set_clocks(pid: i32, offsets: &TimeOffsets) -> Result<()> {
@@ -53,13 +35,11 @@ fn clocks_text(offsets: &TimeOffsets) -> String {
     clocks.map(line).concat()
 }
 
-fn map_text(mappings: &[IdMapping]) -> String {
-    let line = |IdMapping { container, host, count }: &IdMapping| format!("{container} {host} {count}\n");
-    mappings.iter().map(line).collect()
-}
-
-/// Sets `/proc/PID/oom_score_adj`. One that it has already is left alone, since lowering it is a privilege.
-pub(super) fn set_oom_score(pid: Pid, process: &Process) -> Result<()> {
+/// Sets `/proc/PID/oom_score_adj`, which the processes that `pid` makes inherit. One that it has already is left alone,
+/// since lowering it is a privilege.
+///
+/// To be done before `pid` protects itself: the file is root's from then on.
+pub(super) fn set_oom_score(pid: i32, process: &Process) -> Result<()> {
     let Some(score) = process.oom_score_adj else { return Ok(()) };
     let path = format!("/proc/{pid}/oom_score_adj");
     let current = fs::read_to_string(&path).unwrap_or_default();
@@ -134,13 +114,6 @@ pub(super) fn check_preserved(count: u32) -> Result<()> {
 mod tests {
     use super::*;
     use crate::config::RlimitKind;
-
-    #[test]
-    fn a_map_has_a_line_for_each_range() {
-        let one = IdMapping { container: 0, host: 1000, count: 1 };
-        let two = IdMapping { container: 1, host: 100_000, count: 65_535 };
-        assert_eq!(map_text(&[one, two]), "0 1000 1\n1 100000 65535\n");
-    }
 
     #[test]
     fn a_clock_that_is_left_alone_has_no_line() {

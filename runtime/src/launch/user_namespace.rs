@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use super::message::{Bootstrap, FromChild, Peer, ToChild};
-use super::{Guard, Streams, out_of_order, outside, spawn_init};
+use super::{Guard, Streams, id_maps, out_of_order, spawn_init};
 use crate::config::{IdMaps, NamespaceKind};
 use crate::error::{Error, Result};
 
@@ -41,7 +41,7 @@ fn make(maps: &IdMaps) -> Result<OwnedFd> {
         _ => return Err(out_of_order()),
     }
     let pid = guard.stage1_pid();
-    outside::map_ids(pid, &maps.uids, &maps.gids)?;
+    id_maps::write(pid, &maps.uids, &maps.gids)?;
     let path = format!("/proc/{pid}/ns/user");
     std::fs::File::open(&path).map(OwnedFd::from).map_err(Error::at("open", &path))
 }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Place;
+use crate::cgroup::{Cgroup, Place, Without};
 use crate::config::Config;
+use crate::error::Result;
 use crate::id::ContainerId;
 
 /// What is written down of a container.
@@ -36,6 +37,17 @@ pub(crate) struct Record {
     /// Keys that a later floe wrote.
     #[serde(flatten)]
     pub(crate) extra: BTreeMap<String, serde_json::Value>,
+}
+
+impl Record {
+    /// Its cgroup.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub(crate) fn open_cgroup(&self) -> Result<Box<dyn Cgroup>> {
+        let without = || Box::new(Without::new(self.init, &self.config)) as Box<dyn Cgroup>;
+        Ok(self.cgroup.open()?.unwrap_or_else(without))
+    }
 }
 
 /// A process, told apart from a later one with the same pid by the time at which it started.

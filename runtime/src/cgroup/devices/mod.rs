@@ -16,6 +16,7 @@ pub(super) use unit::rules as unit_rules;
 pub(super) use v1::enforce as enforce_v1;
 
 use crate::config::DeviceAccess;
+use crate::privilege;
 
 /// Letters of an access, in the kernel's order.
 fn letters(access: DeviceAccess) -> String {
@@ -28,10 +29,5 @@ fn letters(access: DeviceAccess) -> String {
 /// Whether device rules may be passed over when the kernel doesn't take them. In a user namespace, and without being
 /// root, nobody may set them; nor can a device node be made there that the host didn't give.
 pub(super) fn may_be_without() -> bool {
-    if !nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    // The host's own namespace maps every id onto itself, see user_namespaces(7).
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().ne(["0", "0", "4294967295"]))
+    !privilege::is_host_root()
 }
