@@ -66,10 +66,10 @@ pub struct Arguments {
     /// Most processes and threads; -1 is unlimited.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
-    /// Part of the L3 cache (Intel RDT); not supported.
+    /// Part of the L3 cache (Intel RDT); set at creation only.
     #[arg(long, hide = true, value_name = "SCHEMA")]
     l3_cache_schema: Option<String>,
-    /// Part of the memory bandwidth (Intel RDT); not supported.
+    /// Part of the memory bandwidth (Intel RDT); set at creation only.
     #[arg(long, hide = true, value_name = "SCHEMA")]
     mem_bw_schema: Option<String>,
 }
@@ -79,7 +79,9 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
         [("l3-cache-schema", &arguments.l3_cache_schema), ("mem-bw-schema", &arguments.mem_bw_schema)]
     {
         if value.as_ref().is_some_and(|value| !value.is_empty()) {
-            bail!("--{flag}: Intel RDT is not supported");
+            bail!(
+                "--{flag}: shares of Intel RDT are set at creation (linux.intelRdt) and not changed afterwards"
+            );
         }
     }
     if arguments.kernel_memory.or(arguments.kernel_memory_tcp).is_some() {

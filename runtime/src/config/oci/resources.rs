@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxRdma, LinuxResources, LinuxThrottleDevice};
+use oci_spec::runtime::{
+    LinuxDeviceCgroup, LinuxDeviceType, LinuxRdma, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice,
+};
 
 use super::Source;
 use crate::config::{
@@ -33,7 +35,7 @@ pub(super) fn convert(resources: Option<&LinuxResources>, source: Source<'_>) ->
         memory: memory(resources),
         cpu: cpu(resources),
         pids: resources.pids().as_ref().map(|pids| pids.limit()).filter(is_said),
-        block_io: block_io(resources),
+        block_io: block_io(resources, source)?,
         devices: device_rules(resources.devices().as_deref().unwrap_or_default(), source)?,
         hugepage_limits: hugepages
             .map(|one| HugepageLimit { page_size: one.page_size().clone(), limit: one.limit() })
@@ -99,37 +101,39 @@ fn cpu(resources: &LinuxResources) -> Cpu {
     }
 }
 
-fn block_io(resources: &LinuxResources) -> BlockIo {
-    let Some(io) = resources.block_io() else { return BlockIo::default() };
-    let number = |value: i64| u32::try_from(value).unwrap_or(0);
-    let rates = |list: &Option<Vec<LinuxThrottleDevice>>| {
-        let all = list.iter().flatten();
-        all.map(|one| ThrottleDevice {
-            major: number(one.major()),
-            minor: number(one.minor()),
-            rate: one.rate(),
-        })
-        .collect()
+fn block_io(resources: &LinuxResources, source: Source<'_>) -> Result<BlockIo> {
+    let Some(io) = resources.block_io() else { return Ok(BlockIo::default()) };
+    let half = |value: i64, list: &str, number: usize, part: &str| {
+        let key = || format!("linux.resources.blockIO.{list}[{number}].{part}");
+        u32::try_from(value).map_err(|_| source.bad(key(), "is no device number"))
     };
-    BlockIo {
+    let rates = |devices: &Option<Vec<LinuxThrottleDevice>>, list: &str| {
+        let convert = |(number, one): (usize, &LinuxThrottleDevice)| {
+            Ok(ThrottleDevice {
+                major: half(one.major(), list, number, "major")?,
+                minor: half(one.minor(), list, number, "minor")?,
+                rate: one.rate(),
+            })
+        };
+        devices.iter().flatten().enumerate().map(convert).collect::<Result<_>>()
+    };
+    let weight = |(number, one): (usize, &LinuxWeightDevice)| {
+        Ok(WeightDevice {
+            major: half(one.major(), "weightDevice", number, "major")?,
+            minor: half(one.minor(), "weightDevice", number, "minor")?,
+            weight: one.weight().filter(is_said),
+            leaf_weight: one.leaf_weight().filter(is_said),
+        })
+    };
+    Ok(BlockIo {
         weight: io.weight().filter(is_said),
         leaf_weight: io.leaf_weight().filter(is_said),
-        weight_devices: io
-            .weight_device()
-            .iter()
-            .flatten()
-            .map(|one| WeightDevice {
-                major: number(one.major()),
-                minor: number(one.minor()),
-                weight: one.weight().filter(is_said),
-                leaf_weight: one.leaf_weight().filter(is_said),
-            })
-            .collect(),
-        read_bps: rates(io.throttle_read_bps_device()),
-        write_bps: rates(io.throttle_write_bps_device()),
-        read_iops: rates(io.throttle_read_iops_device()),
-        write_iops: rates(io.throttle_write_iops_device()),
-    }
+        weight_devices: io.weight_device().iter().flatten().enumerate().map(weight).collect::<Result<_>>()?,
+        read_bps: rates(io.throttle_read_bps_device(), "throttleReadBpsDevice")?,
+        write_bps: rates(io.throttle_write_bps_device(), "throttleWriteBpsDevice")?,
+        read_iops: rates(io.throttle_read_iops_device(), "throttleReadIOPSDevice")?,
+        write_iops: rates(io.throttle_write_iops_device(), "throttleWriteIOPSDevice")?,
+    })
 }
 
 fn device_rules(rules: &[LinuxDeviceCgroup], source: Source<'_>) -> Result<Vec<DeviceRule>> {

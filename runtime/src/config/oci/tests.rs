@@ -80,6 +80,16 @@ fn what_cannot_be_done_is_refused_by_its_key() {
             json(r#"[{"path": "/dev/x", "type": "a", "major": 1, "minor": 1}]"#),
             "linux.devices[0].type",
         ),
+        (
+            "/linux/resources",
+            json(r#"{"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": -1, "rate": 1}]}}"#),
+            "linux.resources.blockIO.throttleReadBpsDevice[0].minor",
+        ),
+        (
+            "/linux/resources",
+            json(r#"{"blockIO": {"weightDevice": [{"major": 4294967296, "minor": 0, "weight": 100}]}}"#),
+            "linux.resources.blockIO.weightDevice[0].major",
+        ),
         ("/linux/timeOffsets", json(r#"{"boottime": {"secs": 1}}"#), "linux.timeOffsets"),
         ("/linux/timeOffsets", json(r#"{"realtime": {"secs": 1}}"#), "linux.timeOffsets.realtime"),
         (
