@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
+#[path = "oci/attacks.rs"]
+mod attacks;
 #[path = "oci/bundle.rs"]
 mod bundle;
 #[path = "oci/confinement.rs"]

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::bundle::CONFIG_FILE;
-use crate::cgroup::{Below, Cgroup, Chosen, Entrance};
-use crate::config::{Config, Process};
+use crate::cgroup::{Below, Cgroup, CgroupVersion, Chosen, Entrance};
+use crate::config::{Config, NamespaceKind, Process};
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::id::ContainerId;
@@ -235,10 +235,12 @@ impl Container {
     /// [`Error::WrongStatus`] unless it is created; [`Error::Child`] if a `startContainer` hook fails, [`Error::Hook`] if
     /// a `poststart` hook does: the container is stopped then.
     pub fn start(&self) -> Result<()> {
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         self.require("start", &[Status::Created])?;
         let init = self.init_pid().ok_or_else(|| self.not_found())?;
         launch::open_exec_fifo(self.folder.path(), init)?;
+        // A hook that hangs must not keep the container from being deleted.
+        drop(lock);
         let state = self.oci_state();
         // The specification: such a failure ends the container.
         hooks::run("poststart", &self.record.config.hooks.poststart, &state).inspect_err(|_| {
@@ -255,7 +257,12 @@ impl Container {
         if !all {
             self.require("kill", &[Status::Created, Status::Running, Status::Paused])?;
             let init = self.init_pid().ok_or_else(|| self.not_found())?;
-            return send_signal(init, signal);
+            if signal == nix::libc::SIGKILL && !self.config().creates(NamespaceKind::Pid) {
+                // Nothing else ends with the first process: the kernel does that for a pid namespace.
+                return self.cgroup.kill_all();
+            }
+            send_signal(init, signal)?;
+            return if signal == nix::libc::SIGKILL { self.let_it_die() } else { Ok(()) };
         }
         for pid in self.cgroup.processes()? {
             match send_signal(pid, signal) {
@@ -264,6 +271,12 @@ impl Container {
             }
         }
         Ok(())
+    }
+
+    /// A frozen process of version 1 ends only when it is thawed. Not while a checkpoint holds it, which finds out itself.
+    fn let_it_die(&self) -> Result<()> {
+        let paused = self.cgroup.version() == CgroupVersion::V1 && self.cgroup.is_frozen().unwrap_or(false);
+        if paused && self.undisturbed("kill").is_ok() { self.cgroup.thaw() } else { Ok(()) }
     }
 
     /// Removes a stopped container, or with `force` any: its processes are killed first, and an interface of the host

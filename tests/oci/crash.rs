@@ -184,6 +184,8 @@ fn a_pid_that_another_process_has_now_is_not_touched() {
     let stage = Stage::new();
     let name = stage.run_detached(&bundle::shell(&stage, "sleep 1000"));
     // As after a reboot, or after all pids have gone round: the recorded number belongs to somebody else.
+    // Not within the hundredth of a second that the kernel counts starts in.
+    std::thread::sleep(Duration::from_millis(50));
     let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
     stage.ok(&["kill", &name, "KILL"]);
     stage.wait_for_status(&name, "stopped");

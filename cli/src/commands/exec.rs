@@ -100,7 +100,13 @@ fn exec(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         below: Below::parse(&arguments.cgroup)?,
         ignore_paused: arguments.ignore_paused,
     };
-    let tell = |pid| pidfd_socket.send("setns", pid).and_then(|()| record_pid(arguments, pid));
+    let tell = |pid| {
+        pidfd_socket.send("setns", pid).and_then(|()| record_pid(arguments, pid)).inspect_err(|_| {
+            // Nobody would know of it. It is a child that nobody has waited for, so the number is its own.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::wait::waitpid(pid, None);
+        })
+    };
     if arguments.detach {
         let pid = container.exec(options)?;
         tell(pid)?;

@@ -174,6 +174,7 @@ pub trait ParentSide {
 /// process is gone then, and reaped.
 pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     outside::check_preserved(plan.preserve_fds)?;
+    outside::check_ids(&plan.config)?;
     labels::check(&plan.config.process)?;
     let joined = match plan.kind {
         LaunchKind::Exec { init } => {

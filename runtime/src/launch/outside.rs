@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use rustix::process::PidfdGetfdFlags;
 
-use crate::config::{Process, Rlimit, TimeOffset, TimeOffsets};
+use crate::config::{Config, Process, Rlimit, TimeOffset, TimeOffsets};
 use crate::error::{Error, Result};
 use crate::pidfd;
 use crate::sys;
@@ -92,6 +92,27 @@ pub(super) fn take(pid: Pid, number: i32) -> Result<OwnedFd> {
     let failed = || Error::at("pidfd_getfd", format!("descriptor {number} of process {pid}"));
     let process = pidfd::open(pid).map_err(failed())?;
     rustix::process::pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).map_err(failed())
+}
+
+/// Refuses the one number that is no id: to the kernel it means "leave it as it is" (`setresuid(2)`, `chown(2)`), so that
+/// a process that asks for it would stay root.
+pub(super) fn check_ids(config: &Config) -> Result<()> {
+    let user = &config.process.user;
+    let groups = user.additional_gids.iter().map(|gid| ("process.user.additionalGids", *gid));
+    let own = [("process.user.uid", user.uid), ("process.user.gid", user.gid)].into_iter().chain(groups);
+    let devices = config.devices.iter().flat_map(|device| {
+        [
+            ("the uid of a device of linux.devices", device.uid),
+            ("the gid of a device of linux.devices", device.gid),
+        ]
+    });
+    match own.chain(devices).find(|(_, id)| *id == u32::MAX) {
+        None => Ok(()),
+        Some((key, id)) => Err(Error::Refused {
+            problem: format!("{key} is {id}, which is no number of a user or group"),
+            hint: "choose one below; 4294967295 is -1, and means nobody in particular",
+        }),
+    }
 }
 
 /// The descriptors from 3 on that are to be kept have to be there, and the caller's: every one of this process's own
