@@ -67,6 +67,13 @@ const FDINFO: &[&str] = &["pos", "eventfd-count", "eventfd-semaphore", "sigmask"
 /// What the rights allow (`mr`, `mw`, `me`) and who pays (`ac`) is new after a restore.
 const ADVICE: &[&str] = &["gd", "lo", "sr", "rr", "dc", "wf", "dd", "hg", "nh", "mg", "ht"];
 
+/// A mask of blocked signals, with SIGUSR2 in it: while a thread waits for that in `sigtimedwait(2)` the kernel takes it
+/// out, and whether it waits at this very moment is no difference.
+fn with_awaited(mask: &str) -> String {
+    u64::from_str_radix(mask, 16)
+        .map_or_else(|_| mask.to_owned(), |bits| format!("{:016x}", bits | 1 << (nix::libc::SIGUSR2 - 1)))
+}
+
 /// Everything that a process can say about itself, by name.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Portrait {
@@ -147,7 +154,9 @@ impl Portrait {
                 if let Some((key, value)) = line.split_once(':')
                     && STATUS.contains(&key)
                 {
-                    self.put(format!("thread {thread} {key}"), value.trim().to_owned());
+                    let value = value.trim();
+                    let value = if key == "SigBlk" { with_awaited(value) } else { value.to_owned() };
+                    self.put(format!("thread {thread} {key}"), value);
                 }
             }
             let stat = read(&format!("{folder}/stat"))?;
