@@ -7,14 +7,11 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-
-use nix::sys::stat::{Mode, umask};
 
 use crate::config::Hook;
 use crate::error::{Error, Result};
@@ -29,22 +26,6 @@ const WORDS: u64 = 4096;
 /// # Errors
 /// [`Error::Hook`] with exit status, signal or time limit, and what it printed.
 pub(crate) fn run(point: &'static str, hooks: &[Hook], state: &serde_json::Value) -> Result<()> {
-    let Some(mask) = MASK.get() else { return run_each(point, hooks, state) };
-    let own = umask(*mask);
-    let result = run_each(point, hooks, state);
-    umask(own);
-    result
-}
-
-/// The mask for new files that hooks are to have, where this process has none while it makes the container.
-static MASK: OnceLock<Mode> = OnceLock::new();
-
-/// Sets it, once.
-pub(crate) fn set_mask(mask: Mode) {
-    let _ = MASK.set(mask);
-}
-
-fn run_each(point: &'static str, hooks: &[Hook], state: &serde_json::Value) -> Result<()> {
     hooks.iter().try_for_each(|hook| {
         one(hook, state).map_err(|problem| Error::Hook { point, path: hook.path.clone(), problem })
     })

@@ -56,6 +56,45 @@ fn hooks_in_the_container_have_the_callers_mask() {
 }
 
 #[test]
+fn hooks_of_the_start_have_the_programs_mask() {
+    let stage = Stage::new();
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "umask > /mask"]}]);
+    let bundle = bundle::with(&stage, |config| {
+        config["hooks"] = json!({"startContainer": hook});
+        config["process"]["user"]["umask"] = json!(0o027);
+        config["process"]["args"] = json!(["cat", "/mask"]);
+    });
+    assert_eq!(stage.ok(&["run", "--bundle", bundle.to_str().unwrap(), &stage.name()]), "0027\n");
+}
+
+#[test]
+fn a_working_directory_that_is_made_is_not_everybodys() {
+    let stage = Stage::new();
+    let bundle = bundle::with(&stage, |config| {
+        config["process"]["cwd"] = json!("/made/here");
+        config["process"]["args"] = json!(["stat", "-c", "%a", "/made", "/made/here"]);
+    });
+    assert_eq!(stage.ok(&["run", "--bundle", bundle.to_str().unwrap(), &stage.name()]), "755\n755\n");
+}
+
+#[test]
+fn the_callers_mask_does_not_reach_what_is_made_for_mounts() {
+    let stage = Stage::new();
+    let bundle = bundle::with(&stage, |config| {
+        let mount = json!({"destination": "/made/for/it", "type": "tmpfs", "source": "tmpfs"});
+        config["mounts"].as_array_mut().unwrap().push(mount);
+        config["process"]["args"] = json!(["stat", "-c", "%a", "/made", "/made/for", "/dev/null"]);
+    });
+    let name = stage.name();
+    let call = stage.floe(&["run", "--bundle", bundle.to_str().unwrap(), &name]);
+    let mut masked = std::process::Command::new("sh");
+    masked.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(call.get_program()).args(call.get_args());
+    let own = call.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let done = crate::stage::finish(masked.envs(own));
+    assert_eq!(done.stdout, "755\n755\n666\n", "{done:?}");
+}
+
+#[test]
 fn a_paused_container_can_be_killed() {
     let stage = Stage::new();
     let name = stage.run_detached(&bundle::shell(&stage, "exec sleep 1000"));

@@ -120,8 +120,6 @@ fn stage2(
     let Some(ToChild::Config(config, filter)) = peer.receive()? else { return Err(gone()) };
     sys::reset_signals().map_err(Error::at("reset", "signals"))?;
     nix::unistd::setsid().map_err(Error::at("setsid", ""))?;
-    // Modes are as they are given; the program gets its own mask at last.
-    hooks::set_mask(nix::sys::stat::umask(nix::sys::stat::Mode::empty()));
     let keyring = bootstrap.keyring.as_deref();
     let state = match bootstrap.exec {
         false => build::container(peer, &config, &proc, console.as_ref(), keyring)?,

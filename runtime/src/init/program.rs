@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -41,7 +42,7 @@ pub(super) fn prepare(
     streams::give(process.user.uid)?;
     if make_folder {
         // Best as root; if it cannot be made, going there says why.
-        let _ = std::fs::create_dir_all(&process.cwd);
+        let _ = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&process.cwd);
     }
     // Before the change of user the folder may be out of root's reach (a network file system), after it out of that
     // user's: either will do.

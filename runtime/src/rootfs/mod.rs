@@ -18,6 +18,7 @@ mod copy;
 mod detached;
 mod devices;
 mod label;
+mod modes;
 mod mount;
 mod pivot;
 mod protect;
@@ -32,6 +33,7 @@ use crate::config::{Config, Hook, Mount, NamespaceKind, Propagation};
 use crate::error::{Error, Result};
 use crate::hooks;
 use detached::Detached;
+use modes::ExactModes;
 
 pub(crate) use beneath::Root;
 pub(crate) use bind::{Outside, tree_for};
@@ -53,9 +55,12 @@ pub(crate) fn prepare(config: &Config, outside: &mut dyn Outside) -> Result<Root
     for number in 0..config.mounts.len() {
         let key = || format!("mounts[{number}]");
         commands("premount", number, config, |mount| &mount.before)?;
+        let exact = ExactModes::begin();
         mount::make(&mut root, number, config, outside).map_err(|error| with_key(error, &key()))?;
+        drop(exact);
         commands("postmount", number, config, |mount| &mount.after)?;
     }
+    let _exact = ExactModes::begin();
     devices::make(&root, config)?;
     Ok(root)
 }
@@ -91,6 +96,7 @@ fn bind_onto_itself(rootfs: &Path) -> Result<()> {
 /// there is covered, not followed: it could lead to a file that must be neither covered nor opened as a terminal
 /// (CVE-2025-52565).
 pub(crate) fn bind_file(root: &Root, source: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let _exact = ExactModes::begin();
     let place = root.entry(path)?;
     Detached::copy_of(source, false, path)?.attach(place.as_fd(), path)
 }
