@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nix::mount::MsFlags;
 use nix::unistd::Pid;
@@ -26,7 +27,7 @@ use crate::undo::Undo;
 pub(crate) struct Half {
     pub(crate) folder: Folder,
     pub(crate) record: Record,
-    pub(crate) cgroup: Box<dyn Cgroup>,
+    pub(crate) cgroup: Arc<dyn Cgroup>,
     pub(crate) group: Option<resctrl::Group>,
 }
 

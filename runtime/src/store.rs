@@ -4,12 +4,13 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::unistd::Pid;
 
 use crate::bundle::{Blueprint, CONFIG_FILE};
-use crate::cgroup::Place;
+use crate::cgroup::{Cgroup, Place};
 use crate::config::Config;
 use crate::container::{Container, Status, oci_state};
 use crate::error::{Error, Result};
@@ -222,7 +223,7 @@ impl Store {
             config,
             extra: Default::default(),
         };
-        let cgroup = record.open_cgroup()?;
+        let cgroup: Arc<dyn Cgroup> = record.open_cgroup()?.into();
         self.appear(&folder, &spec, &record, journal.as_ref())?;
         let (hooks, state) =
             (record.config.hooks.poststop.clone(), oci_state(&record, Status::Stopped, None));
@@ -243,7 +244,7 @@ impl Store {
             Err(error) => return cgroup.destroy().and(Err(error)),
             Ok(()) => {}
         }
-        let destroyed = record.open_cgroup()?;
+        let destroyed = Arc::clone(&cgroup);
         undo.push("remove the cgroup", move || destroyed.kill_all().and_then(|()| destroyed.destroy()));
         let group = resctrl::Group::of(&record.config, id)?;
         if let Some(group) = &group {
