@@ -23,6 +23,7 @@ mod resctrl;
 mod resources;
 mod scheduling;
 mod seccomp;
+mod source;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::keys;
+use crate::config::source::Source;
 use crate::error::Result;
 
 /// Any number of a device, as libcontainer writes it.
@@ -142,20 +142,20 @@ struct Rdma {
 }
 
 impl Device {
-    fn letter(&self, key: &str, known: &keys::Known<'_>) -> Result<char> {
+    fn letter(&self, key: &str, source: Source<'_>) -> Result<char> {
         let letter = match &self.r#type {
             Some(Kind::Number(number)) => char::from_u32(*number),
             Some(Kind::Letter(text)) => text.chars().next().filter(|_| text.len() == 1),
             None => None,
         };
         letter.filter(|letter| "abcpu".contains(*letter)).ok_or_else(|| {
-            known.bad(format!("{key}.type"), "must be a, b, c, u or p, or the number of that letter")
+            source.bad(format!("{key}.type"), "must be a, b, c, u or p, or the number of that letter")
         })
     }
 
-    fn rule(&self, allow: bool, key: &str, known: &keys::Known<'_>) -> Result<Value> {
+    fn rule(&self, allow: bool, key: &str, source: Source<'_>) -> Result<Value> {
         let mut rule =
-            json!({ "allow": allow, "type": self.letter(key, known)?, "access": self.permissions });
+            json!({ "allow": allow, "type": self.letter(key, source)?, "access": self.permissions });
         for (name, number) in [("major", self.major), ("minor", self.minor)] {
             if number != ANY {
                 rule[name] = json!(number);
@@ -166,10 +166,10 @@ impl Device {
 }
 
 /// The nodes that are made.
-pub(super) fn nodes(devices: &[Device], known: &keys::Known<'_>) -> Result<Vec<Value>> {
+pub(super) fn nodes(devices: &[Device], source: Source<'_>) -> Result<Vec<Value>> {
     let node = |(number, device): (usize, &Device)| {
         Ok(json!({
-            "type": device.letter(&format!("devices[{number}]"), known)?,
+            "type": device.letter(&format!("devices[{number}]"), source)?,
             "path": device.path,
             "major": device.major,
             "minor": device.minor,
@@ -183,48 +183,48 @@ pub(super) fn nodes(devices: &[Device], known: &keys::Known<'_>) -> Result<Vec<V
 }
 
 impl Cgroup {
-    pub(super) fn refuse_unknown(&self, known: &keys::Known<'_>) -> Result<()> {
-        known.none_unknown("cgroups", &self.unknown)?;
+    pub(super) fn refuse_unknown(&self, source: Source<'_>) -> Result<()> {
+        source.none_unknown("cgroups", &self.unknown)?;
         for (name, list) in [
             ("allowed_devices", &self.allowed_devices),
             ("denied_devices", &self.denied_devices),
             ("devices", &self.devices),
         ] {
             let list = list.iter().map(|entry| &entry.unknown);
-            known.none_unknown_of(&format!("cgroups.{name}"), list)?;
+            source.none_unknown_of(&format!("cgroups.{name}"), list)?;
         }
         for (name, list) in self.throttles() {
             let list = list.iter().map(|entry| &entry.unknown);
-            known.none_unknown_of(&format!("cgroups.blkio_{name}"), list)?;
+            source.none_unknown_of(&format!("cgroups.blkio_{name}"), list)?;
         }
         let weights = self.blkio_weight_device.iter().map(|entry| &entry.unknown);
-        known.none_unknown_of("cgroups.blkio_weight_device", weights)?;
-        known.none_unknown_of(
+        source.none_unknown_of("cgroups.blkio_weight_device", weights)?;
+        source.none_unknown_of(
             "cgroups.hugetlb_limit",
             self.hugetlb_limit.iter().map(|entry| &entry.unknown),
         )?;
         let priorities = self.net_prio_ifpriomap.iter().map(|entry| &entry.unknown);
-        known.none_unknown_of("cgroups.net_prio_ifpriomap", priorities)?;
-        self.rdma
-            .iter()
-            .try_for_each(|(name, entry)| known.none_unknown(&format!("cgroups.rdma.{name}"), &entry.unknown))
+        source.none_unknown_of("cgroups.net_prio_ifpriomap", priorities)?;
+        self.rdma.iter().try_for_each(|(name, entry)| {
+            source.none_unknown(&format!("cgroups.rdma.{name}"), &entry.unknown)
+        })
     }
 
     /// Where it is: `path`, or `name` below `parent`; with `scope_prefix`, a scope of systemd's.
-    pub(super) fn path(&self, known: &keys::Known<'_>) -> Result<Option<String>> {
+    pub(super) fn path(&self, source: Source<'_>) -> Result<Option<String>> {
         if !self.paths.is_empty() {
             let reason =
                 "directories one by one cannot be kept together; write `path`, relative to each hierarchy";
-            return Err(known.unsupported("cgroups.paths", reason));
+            return Err(source.unsupported("cgroups.paths", reason));
         }
         match self.freezer.as_str() {
             "" | "THAWED" => {}
             "FROZEN" => {
                 let reason = "a container that is frozen before it runs never starts; pause it when it does";
-                return Err(known.unsupported("cgroups.freezer", reason));
+                return Err(source.unsupported("cgroups.freezer", reason));
             }
             other => {
-                return Err(known.bad("cgroups.freezer", format!("{other:?} is neither FROZEN nor THAWED")));
+                return Err(source.bad("cgroups.freezer", format!("{other:?} is neither FROZEN nor THAWED")));
             }
         }
         if !self.scope_prefix.is_empty() {
@@ -236,14 +236,14 @@ impl Cgroup {
         if self.name.is_empty() {
             return match self.parent.is_empty() {
                 true => Ok(None),
-                false => Err(known.bad("cgroups.name", "is missing; `parent` says only what it is below")),
+                false => Err(source.bad("cgroups.name", "is missing; `parent` says only what it is below")),
             };
         }
         let path = Path::new("/").join(&self.parent).join(&self.name);
         Ok(Some(path.to_string_lossy().into_owned()))
     }
 
-    pub(super) fn resources(&self, known: &keys::Known<'_>) -> Result<Value> {
+    pub(super) fn resources(&self, source: Source<'_>) -> Result<Value> {
         let mut pids = Map::new();
         put(&mut pids, "limit", self.pids_limit);
         let mut network = Map::new();
@@ -264,7 +264,7 @@ impl Cgroup {
                 resources.insert(name.into(), part.into());
             }
         }
-        let rules = self.device_rules(known)?;
+        let rules = self.device_rules(source)?;
         if !rules.is_empty() {
             resources.insert("devices".into(), rules.into());
         }
@@ -382,10 +382,10 @@ impl Cgroup {
     }
 
     /// The list as it is, or the older three keys: all but some, or none but some.
-    fn device_rules(&self, known: &keys::Known<'_>) -> Result<Vec<Value>> {
+    fn device_rules(&self, source: Source<'_>) -> Result<Vec<Value>> {
         let every = |list: &[Device], allow: Option<bool>, name: &str| -> Result<Vec<Value>> {
             let rule = |(number, device): (usize, &Device)| {
-                device.rule(allow.unwrap_or(device.allow), &format!("cgroups.{name}[{number}]"), known)
+                device.rule(allow.unwrap_or(device.allow), &format!("cgroups.{name}[{number}]"), source)
             };
             list.iter().enumerate().map(rule).collect()
         };

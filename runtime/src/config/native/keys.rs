@@ -1,9 +1,8 @@
 //! Keys of the native form: how they are read, and how they are named where OCI's words were used meanwhile.
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
+use crate::config::source::Source;
 use crate::error::{Error, Result};
 
 /// Values whose keys are names that somebody chose, and no words of the format.
@@ -27,25 +26,7 @@ pub(super) fn normal(value: Value) -> Value {
     }
 }
 
-/// Where messages point to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Known<'a> {
-    pub(super) file: &'a Path,
-}
-
-impl Known<'_> {
-    pub(super) fn bad(&self, key: impl Into<String>, problem: impl Into<String>) -> Error {
-        Error::BadConfig { path: self.file.to_owned(), key: key.into(), problem: problem.into() }
-    }
-
-    pub(super) fn unsupported(&self, key: impl Into<String>, reason: impl Into<String>) -> Error {
-        Error::Unsupported { path: self.file.to_owned(), key: key.into(), reason: reason.into() }
-    }
-
-    pub(super) fn json(&self, source: serde_json::Error) -> Error {
-        Error::Json { path: self.file.to_owned(), what: "native configuration", source }
-    }
-
+impl Source<'_> {
     /// Refuses what nobody knows, unless it says nothing: programs write out every field they have.
     pub(super) fn none_unknown(&self, within: &str, unknown: &Map<String, Value>) -> Result<()> {
         match unknown.iter().find(|(_, value)| !says_nothing(value)) {

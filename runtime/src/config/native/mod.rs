@@ -24,9 +24,13 @@ use serde_json::{Map, Value, json};
 
 use super::network::{self, FieldError, Network, NetworkJson, Route, RouteJson};
 use super::{Config, Hook, oci};
+use crate::config::source::Source;
 use crate::error::Result;
 
 pub use process::ProcessArguments;
+
+/// What messages call it.
+const WHAT: &str = "native configuration";
 
 /// A configuration file, as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -132,13 +136,13 @@ struct Command {
 /// [`Error::Unsupported`](crate::Error::Unsupported), each with the key as it is written in the file.
 pub fn from_json(text: &[u8], file: &Path, process: &ProcessArguments) -> Result<(Vec<u8>, Config)> {
     let native = parse(text, file)?;
-    let known = keys::Known { file };
-    native.refuse_unknown(&known)?;
+    let source = Source { file };
+    native.refuse_unknown(source)?;
     let folder = file.parent().unwrap_or(Path::new("/"));
-    let spec = native.in_oci_words(process, folder, &known)?;
-    let text = serde_json::to_vec_pretty(&spec).map_err(|source| known.json(source))?;
+    let spec = native.in_oci_words(process, folder, source)?;
+    let text = serde_json::to_vec_pretty(&spec).map_err(|error| source.broken(WHAT, error))?;
     let mut config = oci::from_json(&text, file, folder).map_err(keys::in_native_words)?;
-    native.set_the_rest(&mut config, &known)?;
+    native.set_the_rest(&mut config, source)?;
     Ok((text, config))
 }
 
@@ -151,39 +155,34 @@ pub fn is_native(text: &[u8]) -> bool {
 }
 
 fn parse(text: &[u8], file: &Path) -> Result<Native> {
-    let known = keys::Known { file };
-    let value: Value = serde_json::from_slice(text).map_err(|source| known.json(source))?;
+    let source = Source { file };
+    let value: Value = serde_json::from_slice(text).map_err(|error| source.broken(WHAT, error))?;
     serde_path_to_error::deserialize(keys::normal(value)).map_err(|error| {
         let key = error.path().to_string();
-        known.bad(key, error.into_inner().to_string())
+        source.bad(key, error.into_inner().to_string())
     })
 }
 
 impl Native {
-    fn refuse_unknown(&self, known: &keys::Known<'_>) -> Result<()> {
-        known.none_unknown("", &self.unknown)?;
-        known.none_unknown_of("namespaces", self.namespaces.iter().map(|entry| &entry.unknown))?;
-        known.none_unknown_of("uid_mappings", self.uid_mappings.iter().map(|entry| &entry.unknown))?;
-        known.none_unknown_of("gid_mappings", self.gid_mappings.iter().map(|entry| &entry.unknown))?;
-        known.none_unknown_of("mounts", self.mounts.iter().map(|entry| &entry.unknown))?;
-        known.none_unknown_of("devices", self.devices.iter().map(|entry| &entry.unknown))?;
-        known.none_unknown_of("rlimits", self.rlimits.iter().map(|entry| &entry.unknown))?;
-        known.none_unknown("Hooks", &self.hooks.unknown)?;
+    fn refuse_unknown(&self, source: Source<'_>) -> Result<()> {
+        source.none_unknown("", &self.unknown)?;
+        source.none_unknown_of("namespaces", self.namespaces.iter().map(|entry| &entry.unknown))?;
+        source.none_unknown_of("uid_mappings", self.uid_mappings.iter().map(|entry| &entry.unknown))?;
+        source.none_unknown_of("gid_mappings", self.gid_mappings.iter().map(|entry| &entry.unknown))?;
+        source.none_unknown_of("mounts", self.mounts.iter().map(|entry| &entry.unknown))?;
+        source.none_unknown_of("devices", self.devices.iter().map(|entry| &entry.unknown))?;
+        source.none_unknown_of("rlimits", self.rlimits.iter().map(|entry| &entry.unknown))?;
+        source.none_unknown("Hooks", &self.hooks.unknown)?;
         for (point, hooks) in self.hooks.points() {
-            known.none_unknown_of(&format!("Hooks.{point}"), hooks.iter().map(|hook| &hook.unknown))?;
+            source.none_unknown_of(&format!("Hooks.{point}"), hooks.iter().map(|hook| &hook.unknown))?;
         }
-        self.cgroups.refuse_unknown(known)?;
-        self.seccomp.as_ref().map_or(Ok(()), |seccomp| seccomp.refuse_unknown(known))
+        self.cgroups.refuse_unknown(source)?;
+        self.seccomp.as_ref().map_or(Ok(()), |seccomp| seccomp.refuse_unknown(source))
     }
 
-    fn in_oci_words(
-        &self,
-        process: &ProcessArguments,
-        folder: &Path,
-        known: &keys::Known<'_>,
-    ) -> Result<Value> {
+    fn in_oci_words(&self, process: &ProcessArguments, folder: &Path, source: Source<'_>) -> Result<Value> {
         if self.rootfs.as_os_str().is_empty() {
-            return Err(known.bad("rootfs", "is missing; it names the root file system"));
+            return Err(source.bad("rootfs", "is missing; it names the root file system"));
         }
         let ids = |maps: &[IdMap]| -> Vec<Value> {
             maps.iter()
@@ -193,22 +192,22 @@ impl Native {
                 .collect()
         };
         let mut linux = json!({
-            "namespaces": self.namespaces(known)?,
+            "namespaces": self.namespaces(source)?,
             "uidMappings": ids(&self.uid_mappings),
             "gidMappings": ids(&self.gid_mappings),
-            "devices": cgroups::nodes(&self.devices, known)?,
+            "devices": cgroups::nodes(&self.devices, source)?,
             "maskedPaths": self.mask_paths,
             "readonlyPaths": self.readonly_paths,
             "sysctl": self.sysctl,
-            "resources": self.cgroups.resources(known)?,
+            "resources": self.cgroups.resources(source)?,
         });
-        if let Some(path) = self.cgroups.path(known)? {
+        if let Some(path) = self.cgroups.path(source)? {
             linux["cgroupsPath"] = json!(path);
         }
         if self.rootpropagation != 0 {
             linux["rootfsPropagation"] =
                 json!(mounts::propagation(self.rootpropagation).ok_or_else(|| {
-                    known.bad(
+                    source.bad(
                         "rootPropagation",
                         format!("{:#x} is no propagation of mount(2)", self.rootpropagation),
                     )
@@ -218,22 +217,22 @@ impl Native {
             linux["mountLabel"] = json!(self.mount_label);
         }
         if let Some(seccomp) = &self.seccomp {
-            linux["seccomp"] = seccomp.in_oci_words(known)?;
+            linux["seccomp"] = seccomp.in_oci_words(source)?;
         }
         Ok(json!({
             "ociVersion": crate::container::OCI_VERSION,
             "root": { "path": self.rootfs, "readonly": self.readonlyfs },
             "hostname": self.hostname,
             "domainname": self.domainname,
-            "mounts": mounts::in_oci_words(&self.mounts, known)?,
-            "process": self.process(process, &folder.join(&self.rootfs), known)?,
-            "annotations": self.annotations(known)?,
+            "mounts": mounts::in_oci_words(&self.mounts, source)?,
+            "process": self.process(process, &folder.join(&self.rootfs), source)?,
+            "annotations": self.annotations(source)?,
             "hooks": self.hooks.in_oci_words(),
             "linux": linux,
         }))
     }
 
-    fn namespaces(&self, known: &keys::Known<'_>) -> Result<Vec<Value>> {
+    fn namespaces(&self, source: Source<'_>) -> Result<Vec<Value>> {
         let convert = |(number, namespace): (usize, &Namespace)| {
             let name = match namespace.r#type.as_str() {
                 "NEWNET" => "network",
@@ -246,7 +245,7 @@ impl Native {
                 "NEWTIME" => "time",
                 other => {
                     let problem = format!("{other:?} is no kind of namespace; they are written as NEWPID");
-                    return Err(known.bad(format!("namespaces[{number}].type"), problem));
+                    return Err(source.bad(format!("namespaces[{number}].type"), problem));
                 }
             };
             let mut value = json!({ "type": name });
@@ -259,10 +258,10 @@ impl Native {
     }
 
     /// `NAME=VALUE` each, as libcontainer kept annotations.
-    fn annotations(&self, known: &keys::Known<'_>) -> Result<BTreeMap<&str, &str>> {
+    fn annotations(&self, source: Source<'_>) -> Result<BTreeMap<&str, &str>> {
         let split = |(number, label): (usize, &'_ String)| match label.split_once('=') {
             Some((name, _)) if !name.is_empty() => Ok(number),
-            _ => Err(known.bad(format!("labels[{number}]"), "is not of the form NAME=VALUE")),
+            _ => Err(source.bad(format!("labels[{number}]"), "is not of the form NAME=VALUE")),
         };
         self.labels.iter().enumerate().try_for_each(|entry| split(entry).map(drop))?;
         Ok(self.labels.iter().filter_map(|label| label.split_once('=')).collect())
@@ -281,24 +280,24 @@ impl Native {
     }
 
     /// What OCI has no words for.
-    fn set_the_rest(&self, config: &mut Config, known: &keys::Known<'_>) -> Result<()> {
+    fn set_the_rest(&self, config: &mut Config, source: Source<'_>) -> Result<()> {
         config.no_pivot = self.no_pivot_root;
         config.no_new_keyring = self.no_new_keyring;
         let _ = (self.rootless, &self.version);
-        self.hooks.set_time_limits(config, known)?;
-        self.set_networks(config).map_err(|error| known.bad(error.key, error.problem))?;
-        mounts::set_the_rest(&self.mounts, config, known)?;
+        self.hooks.set_time_limits(config, source)?;
+        self.set_networks(config).map_err(|error| source.bad(error.key, error.problem))?;
+        mounts::set_the_rest(&self.mounts, config, source)?;
         config.parent_death_signal = match self.parent_death_signal {
             0 => None,
             signal @ 1..=64 => Some(signal),
             _ => {
                 return Err(
-                    known.bad("parent_death_signal", "must be 0 (none) or a signal's number, 1 to 64")
+                    source.bad("parent_death_signal", "must be 0 (none) or a signal's number, 1 to 64")
                 );
             }
         };
         if self.pivot_dir.components().any(|part| part == Component::ParentDir) {
-            return Err(known.bad("pivot_dir", "holds `..`; say where it is in the container"));
+            return Err(source.bad("pivot_dir", "holds `..`; say where it is in the container"));
         }
         config.pivot_dir = Some(self.pivot_dir.clone()).filter(|folder| !folder.as_os_str().is_empty());
         Ok(())
@@ -328,7 +327,7 @@ impl Hooks {
     }
 
     /// To the nanosecond, where OCI knows seconds; and the folder, which OCI does not know.
-    fn set_time_limits(&self, config: &mut Config, known: &keys::Known<'_>) -> Result<()> {
+    fn set_time_limits(&self, config: &mut Config, source: Source<'_>) -> Result<()> {
         let hooks = &mut config.hooks;
         let made = [
             &mut hooks.prestart,
@@ -341,8 +340,8 @@ impl Hooks {
         for ((point, written), made) in self.points().into_iter().zip(made) {
             for (number, (command, hook)) in written.iter().zip(made).enumerate() {
                 let key = format!("Hooks.{point}[{number}]");
-                hook.timeout = command.time_limit(&key, known)?;
-                hook.dir = command.folder(&key, known)?;
+                hook.timeout = command.time_limit(&key, source)?;
+                hook.dir = command.folder(&key, source)?;
             }
         }
         Ok(())
@@ -350,35 +349,35 @@ impl Hooks {
 }
 
 impl Command {
-    fn time_limit(&self, key: &str, known: &keys::Known<'_>) -> Result<Option<Duration>> {
+    fn time_limit(&self, key: &str, source: Source<'_>) -> Result<Option<Duration>> {
         match self.timeout {
             None => Ok(None),
             Some(nanoseconds @ 1..) => Ok(Some(Duration::from_nanos(nanoseconds.unsigned_abs()))),
-            Some(_) => Err(known.bad(format!("{key}.timeout"), "must be above 0 (nanoseconds)")),
+            Some(_) => Err(source.bad(format!("{key}.timeout"), "must be above 0 (nanoseconds)")),
         }
     }
 
-    fn folder(&self, key: &str, known: &keys::Known<'_>) -> Result<Option<PathBuf>> {
+    fn folder(&self, key: &str, source: Source<'_>) -> Result<Option<PathBuf>> {
         let folder = Some(self.dir.clone()).filter(|folder| !folder.as_os_str().is_empty());
         match folder.as_ref().is_some_and(|folder| !folder.is_absolute()) {
-            true => Err(known.bad(format!("{key}.dir"), "must be absolute")),
+            true => Err(source.bad(format!("{key}.dir"), "must be absolute")),
             false => Ok(folder),
         }
     }
 
     /// One that runs before or after a mount. Unlike a hook's, its arguments begin behind the program's name.
-    fn of_mount(&self, key: &str, known: &keys::Known<'_>) -> Result<Hook> {
-        known.none_unknown(key, &self.unknown)?;
+    fn of_mount(&self, key: &str, source: Source<'_>) -> Result<Hook> {
+        source.none_unknown(key, &self.unknown)?;
         if !self.path.is_absolute() {
-            return Err(known.bad(format!("{key}.path"), "must be absolute"));
+            return Err(source.bad(format!("{key}.path"), "must be absolute"));
         }
         let name = self.path.to_string_lossy().into_owned();
         Ok(Hook {
             path: self.path.clone(),
             args: std::iter::once(name).chain(self.args.iter().cloned()).collect(),
             env: self.env.clone(),
-            dir: self.folder(key, known)?,
-            timeout: self.time_limit(key, known)?,
+            dir: self.folder(key, source)?,
+            timeout: self.time_limit(key, source)?,
         })
     }
 }

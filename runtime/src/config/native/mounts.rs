@@ -6,7 +6,8 @@ use nix::libc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Command, keys};
+use super::Command;
+use crate::config::source::Source;
 use crate::config::{Config, MountKind, Relabel};
 use crate::error::Result;
 
@@ -70,12 +71,12 @@ pub(super) fn propagation(flags: i64) -> Option<&'static str> {
     })
 }
 
-pub(super) fn in_oci_words(mounts: &[Mount], known: &keys::Known<'_>) -> Result<Vec<Value>> {
+pub(super) fn in_oci_words(mounts: &[Mount], source: Source<'_>) -> Result<Vec<Value>> {
     mounts
         .iter()
         .enumerate()
         .map(|(number, mount)| {
-            let options = mount.options(&format!("mounts[{number}]"), known)?;
+            let options = mount.options(&format!("mounts[{number}]"), source)?;
             let mut value = json!({ "destination": mount.destination, "options": options });
             for (key, text) in [("source", &mount.source), ("type", &mount.device)] {
                 if !text.is_empty() {
@@ -88,11 +89,11 @@ pub(super) fn in_oci_words(mounts: &[Mount], known: &keys::Known<'_>) -> Result<
 }
 
 /// What OCI has no words for.
-pub(super) fn set_the_rest(mounts: &[Mount], config: &mut Config, known: &keys::Known<'_>) -> Result<()> {
+pub(super) fn set_the_rest(mounts: &[Mount], config: &mut Config, source: Source<'_>) -> Result<()> {
     for (number, (mount, made)) in mounts.iter().zip(&mut config.mounts).enumerate() {
         let commands = |list: &[Command], name: &str| -> Result<Vec<_>> {
             let key = |place: usize| format!("mounts[{number}].{name}[{place}]");
-            list.iter().enumerate().map(|(place, command)| command.of_mount(&key(place), known)).collect()
+            list.iter().enumerate().map(|(place, command)| command.of_mount(&key(place), source)).collect()
         };
         made.before = commands(&mount.premount_cmds, "premount_cmds")?;
         made.after = commands(&mount.postmount_cmds, "postmount_cmds")?;
@@ -103,7 +104,7 @@ pub(super) fn set_the_rest(mounts: &[Mount], config: &mut Config, known: &keys::
             "Z" if bound => Some(Relabel::Private),
             other => {
                 let problem = format!("{other:?} is neither z nor Z, or this is no bind mount");
-                return Err(known.bad(format!("mounts[{number}].relabel"), problem));
+                return Err(source.bad(format!("mounts[{number}].relabel"), problem));
             }
         };
     }
@@ -111,10 +112,10 @@ pub(super) fn set_the_rest(mounts: &[Mount], config: &mut Config, known: &keys::
 }
 
 impl Mount {
-    fn options(&self, key: &str, known: &keys::Known<'_>) -> Result<Vec<String>> {
+    fn options(&self, key: &str, source: Source<'_>) -> Result<Vec<String>> {
         let number = |name: &str, flags: i64| {
             u64::try_from(flags)
-                .map_err(|_| known.bad(format!("{key}.{name}"), format!("{flags} is below 0")))
+                .map_err(|_| source.bad(format!("{key}.{name}"), format!("{flags} is below 0")))
         };
         let (set, cleared) = (number("flags", self.flags)?, number("cleared_flags", self.cleared_flags)?);
         let mut words: Vec<String> = Vec::new();
@@ -132,14 +133,13 @@ impl Mount {
             }
         }
         if left != 0 {
-            return Err(
-                known.unsupported(format!("{key}.flags"), format!("nothing is known of the flags {left:#x}"))
-            );
+            return Err(source
+                .unsupported(format!("{key}.flags"), format!("nothing is known of the flags {left:#x}")));
         }
         for (place, flags) in self.propagation_flags.iter().enumerate() {
             let word = propagation(*flags).ok_or_else(|| {
                 let problem = format!("{flags:#x} is no propagation of mount(2)");
-                known.bad(format!("{key}.propagation_flags[{place}]"), problem)
+                source.bad(format!("{key}.propagation_flags[{place}]"), problem)
             })?;
             words.push(word.to_owned());
         }
@@ -147,7 +147,7 @@ impl Mount {
             0 => {}
             COPY_UP => words.push("tmpcopyup".to_owned()),
             other => {
-                return Err(known.unsupported(format!("{key}.extensions"), format!("{other} is not known")));
+                return Err(source.unsupported(format!("{key}.extensions"), format!("{other} is not known")));
             }
         }
         words.extend(self.data.split(',').filter(|part| !part.is_empty()).map(str::to_owned));
@@ -170,13 +170,13 @@ mod tests {
             extensions: COPY_UP,
             ..Mount::default()
         };
-        let known = keys::Known { file: Path::new("c.json") };
+        let source = Source { file: Path::new("c.json") };
         let words = ["nosuid", "strictatime", "rslave", "tmpcopyup", "mode=755", "size=65536k"];
-        assert_eq!(mount.options("mounts[0]", &known).unwrap(), words);
+        assert_eq!(mount.options("mounts[0]", source).unwrap(), words);
         let bind = Mount { flags: 0x5000 | 1, ..Mount::default() };
-        assert_eq!(bind.options("mounts[0]", &known).unwrap(), ["rbind", "ro"]);
+        assert_eq!(bind.options("mounts[0]", source).unwrap(), ["rbind", "ro"]);
         for (flags, key) in [(1 << 40, "mounts[0].flags"), (-1, "mounts[0].flags")] {
-            let error = Mount { flags, ..Mount::default() }.options("mounts[0]", &known).unwrap_err();
+            let error = Mount { flags, ..Mount::default() }.options("mounts[0]", source).unwrap_err();
             assert!(error.to_string().contains(key), "{error}");
         }
     }

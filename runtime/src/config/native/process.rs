@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Native, keys, user};
+use super::{Native, user};
 use crate::config::RlimitKind;
+use crate::config::source::Source;
 use crate::error::Result;
 
 /// Where programs are looked for when nothing else is said.
@@ -80,11 +81,11 @@ impl Native {
         &self,
         given: &ProcessArguments,
         rootfs: &Path,
-        known: &keys::Known<'_>,
+        source: Source<'_>,
     ) -> Result<Value> {
         let mut process = self.process.clone().unwrap_or_else(|| json!({}));
         if !process.is_object() {
-            return Err(known.bad("process", "must be an object, as OCI's `process`"));
+            return Err(source.bad("process", "must be an object, as OCI's `process`"));
         }
         if !given.args.is_empty() {
             process["args"] = json!(given.args);
@@ -112,7 +113,7 @@ impl Native {
             process["user"] = user::resolve(text, rootfs)?;
         }
         self.groups(&mut process["user"], rootfs)?;
-        self.rights(&mut process, known)?;
+        self.rights(&mut process, source)?;
         Ok(process)
     }
 
@@ -131,7 +132,7 @@ impl Native {
     }
 
     /// What the configuration says of it goes before what `process` in the file says.
-    fn rights(&self, process: &mut Value, known: &keys::Known<'_>) -> Result<()> {
+    fn rights(&self, process: &mut Value, source: Source<'_>) -> Result<()> {
         if let Some(capabilities) = &self.capabilities {
             process["capabilities"] = capabilities.in_oci_words();
         }
@@ -140,7 +141,7 @@ impl Native {
             for (number, limit) in self.rlimits.iter().enumerate() {
                 let kind = RlimitKind::of_number(limit.r#type).ok_or_else(|| {
                     let problem = format!("{} is no limit of setrlimit(2)", limit.r#type);
-                    known.bad(format!("rlimits[{number}].type"), problem)
+                    source.bad(format!("rlimits[{number}].type"), problem)
                 })?;
                 rlimits.push(json!({ "type": kind.name(), "hard": limit.hard, "soft": limit.soft }));
             }

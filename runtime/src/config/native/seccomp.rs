@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::keys;
+use crate::config::source::Source;
 use crate::error::Result;
 
 /// A filter as it is written.
@@ -87,20 +87,20 @@ fn numbered(words: &[&'static str], number: i64) -> Option<&'static str> {
 }
 
 impl Seccomp {
-    pub(super) fn refuse_unknown(&self, known: &keys::Known<'_>) -> Result<()> {
-        known.none_unknown("seccomp", &self.unknown)?;
-        known.none_unknown_of("seccomp.syscalls", self.syscalls.iter().map(|call| &call.unknown))?;
+    pub(super) fn refuse_unknown(&self, source: Source<'_>) -> Result<()> {
+        source.none_unknown("seccomp", &self.unknown)?;
+        source.none_unknown_of("seccomp.syscalls", self.syscalls.iter().map(|call| &call.unknown))?;
         for (number, call) in self.syscalls.iter().enumerate() {
             let list = format!("seccomp.syscalls[{number}].args");
-            known.none_unknown_of(&list, call.args.iter().map(|argument| &argument.unknown))?;
+            source.none_unknown_of(&list, call.args.iter().map(|argument| &argument.unknown))?;
         }
         Ok(())
     }
 
-    pub(super) fn in_oci_words(&self, known: &keys::Known<'_>) -> Result<Value> {
+    pub(super) fn in_oci_words(&self, source: Source<'_>) -> Result<Value> {
         let action = |key: &str, number: i64| {
             numbered(&ACTIONS, number).ok_or_else(|| {
-                known.bad(key, format!("{number} is no action; they are numbered from 1 to 9"))
+                source.bad(key, format!("{number} is no action; they are numbered from 1 to 9"))
             })
         };
         let mut value = json!({
@@ -128,7 +128,7 @@ impl Seccomp {
             let mut converted = json!({
                 "names": names,
                 "action": action(&format!("{key}.action"), call.action)?,
-                "args": call.arguments(&key, known)?,
+                "args": call.arguments(&key, source)?,
             });
             if let Some(errno) = call.errnoret {
                 converted["errnoRet"] = json!(errno);
@@ -141,11 +141,11 @@ impl Seccomp {
 }
 
 impl Syscall {
-    fn arguments(&self, key: &str, known: &keys::Known<'_>) -> Result<Vec<Value>> {
+    fn arguments(&self, key: &str, source: Source<'_>) -> Result<Vec<Value>> {
         let convert = |(number, argument): (usize, &Argument)| {
             let op = numbered(&COMPARISONS, argument.op).ok_or_else(|| {
                 let problem = format!("{} is no comparison; they are numbered from 1 to 7", argument.op);
-                known.bad(format!("{key}.args[{number}].op"), problem)
+                source.bad(format!("{key}.args[{number}].op"), problem)
             })?;
             Ok(json!({
                 "index": argument.index,

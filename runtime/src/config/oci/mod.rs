@@ -22,28 +22,13 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use super::Config;
+use super::source::Source;
 use crate::error::{Error, Result};
 
 pub use mount_options::mount_options;
 pub use process::from_json as process_from_json;
 pub use resources::from_json as resources_from_json;
 pub use template::template;
-
-/// Where messages point to: the file, and helpers that name a key in it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
-    pub(super) file: &'a Path,
-}
-
-impl Source<'_> {
-    pub(super) fn bad(&self, key: impl Into<String>, problem: impl Into<String>) -> Error {
-        Error::BadConfig { path: self.file.to_owned(), key: key.into(), problem: problem.into() }
-    }
-
-    pub(super) fn unsupported(&self, key: impl Into<String>, reason: impl Into<String>) -> Error {
-        Error::Unsupported { path: self.file.to_owned(), key: key.into(), reason: reason.into() }
-    }
-}
 
 /// Reads the text of the `config.json` at `file`; relative paths in it are relative to `bundle`.
 ///
@@ -62,7 +47,7 @@ fn parse<T: DeserializeOwned>(
     prefix: &str,
     source: Source<'_>,
 ) -> Result<T> {
-    let broken = |error| Error::Json { path: source.file.to_owned(), what, source: error };
+    let broken = |error| source.broken(what, error);
     let text = &*scheduling::as_oci_spec_spells(text).map_err(broken)?;
     let mut parser = serde_json::Deserializer::from_slice(text);
     match serde_path_to_error::deserialize(&mut parser) {
