@@ -139,15 +139,21 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
+/// A container that holds memory and can be asked whether it still does.
+fn holding_memory(place: &Place) -> (Bundle, String) {
+    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &MEMORY);
+    let name = place.name("c");
+    place.start(&name, bundle.path());
+    bundle.ready();
+    (bundle, name)
+}
+
 #[test]
 fn a_struck_checkpoint_leaves_the_container_running() {
     let _alone = alone();
     let place = Place::new("fault");
     let before = Picture::take(&place, &[]);
-    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &MEMORY);
-    let name = place.name("c");
-    place.start(&name, bundle.path());
-    bundle.ready();
+    let (bundle, name) = holding_memory(&place);
     let snapshots = place.join("snapshots");
     fs::create_dir(&snapshots).unwrap();
     let archive = snapshots.join("struck.tar.zst");
@@ -200,10 +206,7 @@ fn a_struck_checkpoint_leaves_the_container_running() {
 fn a_struck_checkpoint_that_was_to_end_the_container_does_not() {
     let _alone = alone();
     let place = Place::new("fault-end");
-    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &MEMORY);
-    let name = place.name("c");
-    place.start(&name, bundle.path());
-    bundle.ready();
+    let (bundle, name) = holding_memory(&place);
     let archive = place.join("struck.tar.zst");
     for fault in FAULTS {
         for phase in ["dump pages", "seal"] {
@@ -237,10 +240,7 @@ fn a_struck_checkpoint_that_was_to_end_the_container_does_not() {
 fn a_paused_container_stays_paused() {
     let _alone = alone();
     let place = Place::new("fault-paused");
-    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &MEMORY);
-    let name = place.name("c");
-    place.start(&name, bundle.path());
-    bundle.ready();
+    let (bundle, name) = holding_memory(&place);
     let archive = place.join("struck.tar.zst");
     for fault in FAULTS {
         place.ok(["pause", &name]);
@@ -265,10 +265,7 @@ fn a_struck_restore_leaves_nothing() {
     let _alone = alone();
     let place = Place::new("fault-restore");
     let before = Picture::take(&place, &[]);
-    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &MEMORY);
-    let name = place.name("c");
-    place.start(&name, bundle.path());
-    bundle.ready();
+    let (bundle, name) = holding_memory(&place);
     let archive = place.join("c.tar.zst");
     place.ok(["checkpoint", &name, "--to", archive.to_str().unwrap()]);
     place.ok(["delete", &name]);
@@ -350,10 +347,7 @@ fn long_a_checkpoint_is_struck_at_any_moment() {
     let _alone = alone();
     let place = Place::new("any");
     let before = Picture::take(&place, &[]);
-    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &MEMORY);
-    let name = place.name("c");
-    place.start(&name, bundle.path());
-    bundle.ready();
+    let (bundle, name) = holding_memory(&place);
     let archive = place.join("struck.tar.zst");
     let path = archive.to_str().unwrap();
     let mut dice = Dice::new();
@@ -412,10 +406,7 @@ fn long_a_restore_is_struck_at_any_moment() {
     let _alone = alone();
     let place = Place::new("any-restore");
     let before = Picture::take(&place, &[]);
-    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &MEMORY);
-    let name = place.name("c");
-    place.start(&name, bundle.path());
-    bundle.ready();
+    let (bundle, name) = holding_memory(&place);
     let archive = place.join("c.tar.zst");
     let path = archive.to_str().unwrap();
     place.ok(["checkpoint", &name, "--to", path]);
@@ -469,10 +460,7 @@ impl Drop for Small {
 fn a_full_disk_leaves_the_container_running_and_no_file() {
     let _alone = alone();
     let place = Place::new("fault-full");
-    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &MEMORY);
-    let name = place.name("c");
-    place.start(&name, bundle.path());
-    bundle.ready();
+    let (bundle, name) = holding_memory(&place);
     let disk = Small::mount(place.join("disk"));
     let archive = disk.0.join("c.tar.zst");
     for leave in [&["--leave-running"][..], &[]] {

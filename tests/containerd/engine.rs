@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::oci_image;
-use crate::support::calls::{Done, eventually, finish, wait};
+use crate::support::calls::{Done, eventually, finish, succeed, wait};
 use crate::support::leaks::Picture;
 use crate::support::{MARK, Place, image};
 
@@ -99,10 +99,7 @@ impl Containerd {
     /// Calls it, and it has to succeed; what it printed.
     #[track_caller]
     pub fn ok<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
-        let mut command = self.command(arguments);
-        let done = finish(&mut command);
-        assert!(done.status.success(), "{command:?}: {done:?}\n{}", self.log());
-        done.stdout
+        succeed(&mut self.command(arguments), || self.log())
     }
 
     /// `run` of a shell script in a container, with these flags.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::calls::{Done, finish};
+use crate::support::calls::{Done, finish, succeed};
 use crate::support::leaks::Picture;
 use crate::support::{MARK, Place, image};
 
@@ -73,10 +73,7 @@ impl Podman {
     /// Calls it, and it has to succeed; what it printed.
     #[track_caller]
     pub fn ok<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
-        let mut command = self.command(arguments);
-        let done = finish(&mut command);
-        assert!(done.status.success(), "{command:?}: {done:?}");
-        done.stdout
+        succeed(&mut self.command(arguments), String::new)
     }
 
     /// `run` and these arguments, in a cgroup that is named after the test, without a network.

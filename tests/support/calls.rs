@@ -37,6 +37,14 @@ pub fn finish(command: &mut Command) -> Done {
     Done { status, stdout, stderr }
 }
 
+/// Runs a command that has to succeed, and returns what it printed. Where it fails, `evidence` is shown as well.
+#[track_caller]
+pub fn succeed(command: &mut Command, evidence: impl FnOnce() -> String) -> String {
+    let done = finish(command);
+    assert!(done.status.success(), "{command:?}: {done:?}\n{}", evidence());
+    done.stdout
+}
+
 /// Waits for a child, and ends it when it takes too long.
 #[track_caller]
 pub fn wait(child: &mut Child) -> ExitStatus {
