@@ -205,8 +205,18 @@ impl Container {
         Err(Error::WrongStatus { id: self.id().clone(), verb, status })
     }
 
+    /// What is done under it is done to this container: one that was deleted, and made again by somebody under its name,
+    /// is not found.
     fn lock(&self) -> Result<crate::state::Lock> {
-        self.folder.lock()?.ok_or_else(|| self.not_found())
+        let lock = self.folder.lock()?.filter(|_| !self.is_another_now());
+        lock.ok_or_else(|| self.not_found())
+    }
+
+    /// Whether the record is another container's than when it was read: it has another first process.
+    fn is_another_now(&self) -> bool {
+        let Some(own) = self.record.init else { return false };
+        let now = self.folder.read_json::<Identity>(RECORD_FILE, "container record");
+        matches!(now, Ok(Some(now)) if now.init != Some(own))
     }
 
     fn not_found(&self) -> Error {
@@ -244,11 +254,14 @@ impl Container {
         let state = self.oci_state();
         // The specification: such a failure ends the container.
         hooks::run("poststart", &self.record.config.hooks.poststart, &state).inspect_err(|_| {
-            let _ = self.cgroup.kill_all();
+            if let Ok(_lock) = self.lock() {
+                let _ = self.cgroup.kill_all();
+            }
         })
     }
 
-    /// Sends `signal` to the first process, or with `all` to every process.
+    /// Sends `signal` to the first process, or with `all` to every process. SIGKILL ends the container: a paused one goes
+    /// on so that it can end, and without a pid namespace of its own every process gets it, as with runc 1.2 and later.
     ///
     /// # Errors
     /// [`Error::WrongStatus`] if it is stopped (with `all`, processes that its first one left behind are still
@@ -258,7 +271,9 @@ impl Container {
             self.require("kill", &[Status::Created, Status::Running, Status::Paused])?;
             let init = self.init_pid().ok_or_else(|| self.not_found())?;
             if signal == nix::libc::SIGKILL && !self.config().creates(NamespaceKind::Pid) {
-                // Nothing else ends with the first process: the kernel does that for a pid namespace.
+                // Nothing else ends with the first process: the kernel does that for a pid namespace. Nobody may have made
+                // another container of this name before all are gone.
+                let _lock = self.lock()?;
                 return self.cgroup.kill_all();
             }
             send_signal(init, signal)?;
@@ -286,7 +301,7 @@ impl Container {
     /// [`Error::WrongStatus`] without `force` if it is not stopped; [`Error::Busy`]; [`Error::InterfaceExists`] without
     /// `force` when the host has another interface by the name of one that is to come back.
     pub fn delete(&self, force: bool) -> Result<()> {
-        let Some(_lock) = self.folder.lock()? else {
+        let Some(_lock) = self.folder.lock()?.filter(|_| !self.is_another_now()) else {
             // Somebody else removed it while we waited, which is all that `force` wants.
             return if force { Ok(()) } else { Err(self.not_found()) };
         };
@@ -392,6 +407,12 @@ impl Container {
         self.record.checkpointed = ended;
         self.folder.write_json(RECORD_FILE, &self.record)
     }
+}
+
+/// What of a record tells one container of a name from the next.
+#[derive(Deserialize)]
+struct Identity {
+    init: Option<ProcessId>,
 }
 
 fn send_signal(pid: Pid, signal: i32) -> Result<()> {

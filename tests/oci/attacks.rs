@@ -132,6 +132,26 @@ fn a_process_whose_pid_cannot_be_told_does_not_stay() {
 }
 
 #[test]
+fn a_hook_that_fails_late_does_not_end_another_container_of_the_name() {
+    let stage = Stage::new();
+    let hooked = bundle::with(&stage, |config| {
+        config["process"]["args"] = json!(["sleep", "1000"]);
+        config["hooks"] =
+            json!({"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", "sleep 2; exit 1"]}]});
+    });
+    let plain = bundle::shell(&stage, "exec sleep 1000");
+    let name = stage.name();
+    let mut starting = stage.floe(&["run", "--detach", "--bundle", hooked.to_str().unwrap(), &name]);
+    let mut starting = crate::stage::quiet(&mut starting).spawn().unwrap();
+    eventually("it runs", || stage.call(&["state", &name]).stdout.contains("running"));
+    stage.ok(&["delete", "--force", &name]);
+    stage.ok(&["run", "--detach", "--bundle", plain.to_str().unwrap(), &name]);
+    assert!(!crate::stage::wait(&mut starting).success(), "its hook failed");
+    assert_eq!(stage.status(&name), "running");
+    stage.ok(&["delete", "--force", &name]);
+}
+
+#[test]
 fn a_hook_that_hangs_does_not_keep_a_container() {
     let stage = Stage::new();
     let bundle = bundle::with(&stage, |config| {
