@@ -5,6 +5,7 @@
 //! as the first process lives, since later the kernel may give the namespace's number to a new one; whoever needs more
 //! needs a cgroup. What only a cgroup can do is refused.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
@@ -158,7 +159,20 @@ impl Cgroup for Without {
                  behind, if anything, runs on"
             );
         }
-        tree::kill_until_empty(&path, &|| self.all(), &|pids| match (pids.len(), self.told_by) {
+        // The first process may end by itself once the others are killed, and tells nobody any more: those that were found
+        // before are waited for all the same.
+        let seen = RefCell::new(Vec::<ProcessId>::new());
+        let list = || {
+            let mut pids = self.all()?;
+            let mut seen = seen.borrow_mut();
+            seen.retain(|process| process.is_alive());
+            let news = pids.iter().filter(|pid| seen.iter().all(|process| process.pid != pid.as_raw()));
+            let news: Vec<ProcessId> = news.filter_map(|pid| ProcessId::of(*pid)).collect();
+            seen.extend(news);
+            pids.extend(seen.iter().map(|process| Pid::from_raw(process.pid)));
+            Ok(pids)
+        };
+        tree::kill_until_empty(&path, &list, &|pids| match (pids.len(), self.told_by) {
             // The others are told by it, and it ends nobody with it.
             (2.., kind) if kind != Some(NamespaceKind::Pid) => {
                 tree::kill_each(&pids.iter().copied().filter(|pid| Some(*pid) != init).collect())
