@@ -146,12 +146,11 @@ impl Container {
     /// What it is doing now.
     #[must_use]
     pub fn status(&self) -> Status {
-        let Some(init) = self.record.init else {
-            return match self.record.maker {
-                Some(maker) if maker.is_alive() => Status::Creating,
-                _ => Status::Stopped,
-            };
-        };
+        if let Some(maker) = self.record.maker {
+            // A process that is on record already ends with its maker.
+            return if maker.is_alive() { Status::Creating } else { Status::Stopped };
+        }
+        let Some(init) = self.record.init else { return Status::Stopped };
         if !init.is_alive() {
             Status::Stopped
         } else if self.cgroup.is_frozen().unwrap_or(false) && !self.journal_says_running() {

@@ -65,6 +65,15 @@ impl ParentSide for Half {
     }
 
     fn mounted(&mut self, pid: Pid) -> Result<serde_json::Value> {
+        let hooks = &self.record.config.hooks;
+        if !(hooks.prestart.is_empty()
+            && hooks.create_runtime.is_empty()
+            && hooks.create_container.is_empty())
+        {
+            // A hook that asks for the state finds the process in it that it was told of; without one, nobody asks.
+            self.record.init = ProcessId::of(pid);
+            self.folder.write_json(RECORD_FILE, &self.record)?;
+        }
         let state = crate::container::oci_state(&self.record, Status::Creating, Some(pid));
         hooks::run("prestart", &self.record.config.hooks.prestart, &state)?;
         hooks::run("createRuntime", &self.record.config.hooks.create_runtime, &state)?;

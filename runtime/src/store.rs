@@ -323,7 +323,7 @@ impl Store {
         };
         let cgroup = record.open_cgroup()?;
         match journal.verb {
-            Verb::Restore if record.init.is_none() => {
+            Verb::Restore if record.init.is_none() || record.maker.is_some() => {
                 tracing::warn!("container {id}: a restore of it was killed; what was left is removed");
                 cgroup.kill_all()?;
                 cgroup.destroy()?;

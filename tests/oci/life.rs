@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::bundle;
-use crate::stage::{Done, Stage, eventually, finish, wait};
+use crate::stage::{Done, Stage, eventually, finish, quiet, wait};
 
 #[test]
 fn run_returns_the_programs_status_and_removes_the_container() {
@@ -274,4 +274,72 @@ fn a_name_may_be_as_long_as_the_references() {
     assert_eq!(stage.status(&other), "running");
     stage.ok(&["delete", "--force", &other]);
     assert!(stage.fails(&["run", "--bundle", bundle, &"n".repeat(1025)]).contains("1024"));
+}
+
+/// The parent of a process.
+fn parent(pid: &str) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn orphans_become_the_runtimes_unless_that_is_not_wanted() {
+    let stage = Stage::new();
+    // Without a pid namespace, whose first process would take them on.
+    let bundle = bundle::with(&stage, |config| {
+        let script = "sh -c 'sleep 1000 & echo $! >/orphan.new; mv /orphan.new /orphan'; exec sleep 1000";
+        config["process"]["args"] = json!(["sh", "-c", script]);
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    let orphan = bundle.join("rootfs/orphan");
+    for (flag, taken) in [(None, true), (Some("--no-subreaper"), false)] {
+        let name = stage.name();
+        let mut words = vec!["run", "-b", bundle.to_str().unwrap()];
+        words.extend(flag);
+        words.push(&name);
+        let mut floe = quiet(&mut stage.floe(&words)).spawn().unwrap();
+        eventually("there is an orphan", || orphan.exists());
+        let pid = fs::read_to_string(&orphan).unwrap().trim().to_owned();
+        eventually("its parent has ended", || {
+            fs::read_to_string(format!("/proc/{}/comm", parent(&pid))).unwrap() != "sh\n"
+        });
+        assert_eq!(parent(&pid) == floe.id(), taken, "{flag:?}: its parent is {}", parent(&pid));
+        fs::remove_file(&orphan).unwrap();
+        stage.ok(&["kill", &name, "KILL"]);
+        assert_eq!(wait(&mut floe).code(), Some(128 + 9));
+    }
+}
+
+#[test]
+fn a_hook_that_asks_for_the_state_finds_its_process_in_it() {
+    let stage = Stage::new();
+    let (name, told) = (stage.name(), stage.path().join("told"));
+    fs::create_dir(&told).unwrap();
+    let floe = stage.floe(&["state", &name]);
+    let words: Vec<_> = [floe.get_program()].into_iter().chain(floe.get_args()).collect();
+    let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
+    let kinds = ["prestart", "createRuntime", "createContainer"];
+    let bundle = bundle::with(&stage, |config| {
+        config["process"]["args"] = json!(["true"]);
+        for kind in kinds {
+            let folder = told.display();
+            let script =
+                format!("cat >{folder}/{kind}-input; exec {} >{folder}/{kind}-state", words.join(" "));
+            config["hooks"][kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+        }
+    });
+    stage.ok(&["create", "--bundle", bundle.to_str().unwrap(), &name]);
+    let pid = stage.pid(&name);
+    let read = |file: String| serde_json::from_slice::<Value>(&fs::read(told.join(file)).unwrap()).unwrap();
+    for kind in kinds {
+        let (input, state) = (read(format!("{kind}-input")), read(format!("{kind}-state")));
+        assert_eq!((&state["status"], &state["pid"]), (&json!("creating"), &json!(pid)), "{kind}");
+        if kind != "createContainer" {
+            // That one hears of the number in the container's own pid namespace.
+            assert_eq!((&input["status"], &input["pid"]), (&state["status"], &state["pid"]), "{kind}");
+        }
+    }
+    assert_eq!(stage.status(&name), "created");
+    stage.ok(&["delete", "--force", &name]);
 }

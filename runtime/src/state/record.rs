@@ -23,7 +23,7 @@ pub(crate) struct Record {
     pub(crate) native: bool,
     /// When it was created (RFC 3339, UTC).
     pub(crate) created: String,
-    /// Its first process; `None` until there is one.
+    /// Its first process; `None` until there is one that somebody may ask for.
     pub(crate) init: Option<ProcessId>,
     /// Who makes it, until it is made.
     pub(crate) maker: Option<ProcessId>,
