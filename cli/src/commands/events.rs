@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use clap::Args;
 use floe_runtime::cgroup::{Notice, Stats, Watch};
-use floe_runtime::{Container, Error, Status};
+use floe_runtime::{Container, Error, InterfaceUse, Status};
 use serde::Serialize;
 
 use crate::args::Globals;
@@ -41,7 +41,20 @@ struct Data {
     #[serde(flatten)]
     stats: Stats,
     intel_rdt: Empty,
-    network_interfaces: Option<()>,
+    /// `null` where there are none, as with runc.
+    network_interfaces: Option<Vec<InterfaceUse>>,
+}
+
+/// What is told of one moment.
+struct Moment {
+    stats: Stats,
+    interfaces: Vec<InterfaceUse>,
+}
+
+impl Moment {
+    fn of(container: &Container) -> Result<Self, Error> {
+        Ok(Self { stats: container.stats()?, interfaces: container.network_use()? })
+    }
 }
 
 #[derive(Serialize)]
@@ -53,7 +66,7 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
         bail!("container {} is not running", container.id());
     }
     if arguments.stats {
-        say_stats(&container, container.stats()?)?;
+        say_stats(&container, Moment::of(&container)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     match stream(&container, arguments.interval) {
@@ -86,8 +99,8 @@ fn stream(container: &Container, interval: Duration) -> anyhow::Result<()> {
                 None => {}
             }
         }
-        match container.stats() {
-            Ok(stats) => say_stats(container, stats)?,
+        match Moment::of(container) {
+            Ok(moment) => say_stats(container, moment)?,
             // It ended meanwhile; its cgroup may be gone as well.
             Err(_) if container.status() == Status::Stopped => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -107,8 +120,10 @@ fn notice(memory: Option<&mut Watch>, left: Duration) -> Result<Option<Notice>, 
     }
 }
 
-fn say_stats(container: &Container, stats: Stats) -> anyhow::Result<()> {
-    let data = Data { stats, intel_rdt: Empty {}, network_interfaces: None };
+fn say_stats(container: &Container, moment: Moment) -> anyhow::Result<()> {
+    let Moment { stats, interfaces } = moment;
+    let network_interfaces = Some(interfaces).filter(|all| !all.is_empty());
+    let data = Data { stats, intel_rdt: Empty {}, network_interfaces };
     say(&Event { kind: "stats", id: container.id().as_str(), data: Some(data) })
 }
 

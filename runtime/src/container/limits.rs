@@ -8,6 +8,7 @@ use crate::config::{Memory, Resources};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
+use crate::network::{self, InterfaceUse};
 use crate::state::Record;
 use crate::store::RECORD_FILE;
 
@@ -19,6 +20,17 @@ impl Container {
     pub fn stats(&self) -> Result<Stats> {
         self.require("read the use of", &[Status::Created, Status::Running, Status::Paused])?;
         self.cgroup.stats()
+    }
+
+    /// What went through the pairs of interfaces that were made for it (`networks` of a native configuration).
+    ///
+    /// # Errors
+    /// [`Error::Network`] if the kernel does not tell.
+    pub fn network_use(&self) -> Result<Vec<InterfaceUse>> {
+        if !network::is_needed(self.config()) {
+            return Ok(Vec::new());
+        }
+        network::usage(&self.folder)
     }
 
     /// Changes its limits to what `change` says; the others stay. Its record says so afterwards. If anything fails, the

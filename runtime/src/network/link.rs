@@ -91,6 +91,55 @@ pub(super) fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, 
     one(socket, Request::link(libc::RTM_GETLINK, index, vec![Attribute::number(IFLA_EXT_MASK, SKIP_STATS)]))
 }
 
+/// What an interface has counted, in the order of `struct rtnl_link_stats64` of `<linux/if_link.h>`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub(super) received: Traffic,
+    pub(super) sent: Traffic,
+}
+
+/// One direction of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Traffic {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+    pub(super) errors: u64,
+    pub(super) dropped: u64,
+}
+
+impl Counters {
+    fn of(reply: &Reply) -> Self {
+        let Some((_, value)) = reply.attributes(HEADER).find(|(kind, _)| *kind == IFLA_STATS64.number) else {
+            return Self::default();
+        };
+        let number = |place: usize| {
+            value
+                .get(place * 8..place * 8 + 8)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map_or(0, u64::from_ne_bytes)
+        };
+        let traffic = |first: usize| Traffic {
+            packets: number(first),
+            bytes: number(first + 2),
+            errors: number(first + 4),
+            dropped: number(first + 6),
+        };
+        Self { received: traffic(0), sent: traffic(1) }
+    }
+}
+
+/// The interface of this name with what it has counted, if there is one.
+pub(super) fn counted(
+    socket: &mut Socket,
+    name: &InterfaceName,
+) -> Result<Option<(Link, Counters)>, NetlinkError> {
+    let named = vec![Attribute::text(IFLA_IFNAME, name.as_str())];
+    match socket.get(Request::link(libc::RTM_GETLINK, 0, named)) {
+        Err(error) if error.is(Errno::NODEV) => Ok(None),
+        other => Ok(other?.as_ref().map(|reply| (Link::of(reply), Counters::of(reply)))),
+    }
+}
+
 fn one(socket: &mut Socket, request: Request) -> Result<Option<Link>, NetlinkError> {
     match socket.get(request) {
         Err(error) if error.is(Errno::NODEV) => Ok(None),

@@ -37,10 +37,13 @@ mod notes;
 mod plan;
 mod route;
 mod setup;
+mod usage;
 
 pub use netlink::NetlinkError;
 pub(crate) use notes::{settle, take_back};
 pub(crate) use setup::set_up;
+pub use usage::InterfaceUse;
+pub(crate) use usage::usage;
 
 use crate::config::Config;
 use crate::error::Error;

@@ -185,6 +185,12 @@ pub(crate) fn take_back(folder: &Folder) -> Result<()> {
     folder.remove_file(FILE)
 }
 
+/// The pairs that were made for the container in `folder`.
+pub(super) fn veths(folder: &Folder) -> Result<Vec<VethNote>> {
+    let notes = folder.read_json::<Notes>(FILE, "note of a container's network")?;
+    Ok(notes.map_or_else(Vec::new, |notes| notes.veths))
+}
+
 /// The container is made: what `linux.netDevices` names is the namespace's from now on.
 pub(crate) fn settle(config: &Config, folder: &Folder) -> Result<()> {
     if config.net_devices.is_empty() {

@@ -25,6 +25,7 @@ kinds! {
     IFLA_MTU = libc::IFLA_MTU;
     IFLA_MASTER = libc::IFLA_MASTER;
     IFLA_TXQLEN = libc::IFLA_TXQLEN;
+    IFLA_STATS64 = libc::IFLA_STATS64;
     IFLA_LINKINFO = libc::IFLA_LINKINFO;
     IFLA_IFALIAS = libc::IFLA_IFALIAS;
     IFLA_NET_NS_FD = libc::IFLA_NET_NS_FD;

@@ -10,6 +10,7 @@ mod pairs;
 pub const TESTS: &[(&str, fn())] = &[
     ("a_pair_has_everything_that_is_configured", pairs::a_pair_has_everything_that_is_configured),
     ("a_pair_carries_data_through_its_bridge", pairs::a_pair_carries_data_through_its_bridge),
+    ("what_goes_through_a_pair_is_counted", pairs::what_goes_through_a_pair_is_counted),
     ("a_pair_of_which_nothing_is_said_is_the_kernels", pairs::a_pair_of_which_nothing_is_said_is_the_kernels),
     ("a_router_that_no_address_leads_to_is_reached", pairs::a_router_that_no_address_leads_to_is_reached),
     ("the_loopback_interface_has_further_addresses", pairs::the_loopback_interface_has_further_addresses),

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use serde_json::json;
 
 use super::host::{Host, Named, exists, ip, set};
-use crate::support::Bundle;
+use crate::support::{Bundle, eventually};
 
 /// Prints what a container has.
 const SHOW: &str = "ip link; ip addr; echo ROUTES; ip route; echo ROUTES6; ip -6 route; echo ready; sleep 20";
@@ -62,6 +62,30 @@ pub fn a_pair_carries_data_through_its_bridge() {
         stream.write_all(word.as_bytes()).unwrap();
     }
     assert_eq!((running.wait(), running.log().as_str()), (0, "four\nsix\n"));
+}
+
+pub fn what_goes_through_a_pair_is_counted() {
+    let _host = Host::with_bridge();
+    let mut bundle = Bundle::with_script("echo ready; nc 10.7.0.1 7007 | wc -c; sleep 20");
+    bundle.applet("nc");
+    let listener = TcpListener::bind("10.7.0.1:7007").unwrap();
+    let networks = json!([{"type": "veth", "bridge": "br0", "address": "10.7.0.2/24", "host_interface_name": "vone"},
+        {"type": "veth", "host_interface_name": "vtwo"}]);
+    let running = bundle.create_changed(set(networks, json!([]))).unwrap();
+    running.start_until_ready();
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.write_all(&[b'x'; 100_000]).unwrap();
+    drop(stream);
+    eventually("all has come", || running.log().contains("100000\n"));
+    let all = running.container.network_use().unwrap();
+    assert_eq!(all.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["vone", "vtwo"]);
+    assert!(all[0].rx_bytes > 100_000 && all[0].rx_packets > 1, "as the container sees it: {all:?}");
+    assert!((1..100_000).contains(&all[0].tx_bytes), "{all:?}");
+    assert!(all[1].rx_bytes < 100_000, "{all:?}");
+    // One that is gone, or that somebody else has the name of by now, is not the container's.
+    ip("link del vtwo");
+    ip("link add vtwo type bridge");
+    assert_eq!(running.container.network_use().unwrap().len(), 1);
 }
 
 pub fn a_pair_of_which_nothing_is_said_is_the_kernels() {
