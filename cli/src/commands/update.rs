@@ -4,9 +4,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
-use floe_runtime::config::{BlockIo, Cpu, Memory, Resources, oci};
+use floe_runtime::config::{BlockIo, Cpu, Memory, Resources, Shares, oci};
 
 use crate::args::Globals;
 
@@ -66,24 +66,15 @@ pub struct Arguments {
     /// Most processes and threads; -1 is unlimited.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
-    /// Part of the L3 cache (Intel RDT); set at creation only.
-    #[arg(long, hide = true, value_name = "SCHEMA")]
+    /// Part of the L3 cache (Intel RDT), as a line of the kernel's schemata.
+    #[arg(long, value_name = "SCHEMA")]
     l3_cache_schema: Option<String>,
-    /// Part of the memory bandwidth (Intel RDT); set at creation only.
-    #[arg(long, hide = true, value_name = "SCHEMA")]
+    /// Part of the memory bandwidth (Intel RDT), as a line of the kernel's schemata.
+    #[arg(long, value_name = "SCHEMA")]
     mem_bw_schema: Option<String>,
 }
 
 pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    for (flag, value) in
-        [("l3-cache-schema", &arguments.l3_cache_schema), ("mem-bw-schema", &arguments.mem_bw_schema)]
-    {
-        if value.as_ref().is_some_and(|value| !value.is_empty()) {
-            bail!(
-                "--{flag}: shares of Intel RDT are set at creation (linux.intelRdt) and not changed afterwards"
-            );
-        }
-    }
     if arguments.kernel_memory.or(arguments.kernel_memory_tcp).is_some() {
         tracing::warn!("limits of kernel memory are ignored: the kernel has none any more");
     }
@@ -91,7 +82,12 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
         Some(path) => oci::resources_from_json(&read(path)?, path)?,
         None => of_flags(arguments),
     };
-    super::container(globals, &arguments.id)?.update(&change)?;
+    let said = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    let shares = Shares {
+        l3_cache_schema: said(&arguments.l3_cache_schema),
+        mem_bw_schema: said(&arguments.mem_bw_schema),
+    };
+    super::container(globals, &arguments.id)?.update_with(&change, &shares)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -41,7 +41,7 @@ pub use namespace::{IdMapping, Namespace, NamespaceKind, TimeOffset, TimeOffsets
 use network::{InterfaceName, NetDevice, Route};
 pub use personality::Personality;
 pub use process::{ConsoleSize, Process, Rlimit, RlimitKind, User};
-pub use resctrl::IntelRdt;
+pub use resctrl::{IntelRdt, Shares};
 pub use resources::{
     BlockIo, Cpu, DeviceAccess, DeviceRule, DeviceRuleKind, HugepageLimit, Memory, Network, NetworkPriority,
     Rdma, Resources, ThrottleDevice, WeightDevice,

@@ -18,3 +18,32 @@ pub struct IntelRdt {
     /// Give the container a monitoring group of its own.
     pub enable_monitoring: bool,
 }
+
+/// A change of it, while the container runs. What is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// Lines of `schemata` about caches.
+    pub l3_cache_schema: Option<String>,
+    /// A line of `schemata` about memory bandwidth.
+    pub mem_bw_schema: Option<String>,
+}
+
+impl Shares {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.l3_cache_schema.is_none() && self.mem_bw_schema.is_none()
+    }
+
+    /// Changes what is wanted.
+    pub(crate) fn put_into(&self, wanted: &mut IntelRdt) {
+        for (new, old) in [
+            (&self.l3_cache_schema, &mut wanted.l3_cache_schema),
+            (&self.mem_bw_schema, &mut wanted.mem_bw_schema),
+        ] {
+            if new.is_some() {
+                old.clone_from(new);
+            }
+        }
+    }
+}

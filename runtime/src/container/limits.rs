@@ -4,13 +4,15 @@ use super::{Container, Status};
 #[cfg(doc)]
 use crate::cgroup::Cgroup;
 use crate::cgroup::Stats;
-use crate::config::{Memory, Resources};
+use crate::config::{Memory, Resources, Shares};
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
 use crate::network::{self, InterfaceUse};
+use crate::resctrl;
 use crate::state::Record;
 use crate::store::RECORD_FILE;
+use crate::undo::Undo;
 
 impl Container {
     /// What its processes use.
@@ -40,6 +42,15 @@ impl Container {
     /// # Errors
     /// [`Error::WrongStatus`] if it is stopped; as [`Cgroup::apply_limits`].
     pub fn update(&mut self, change: &Resources) -> Result<()> {
+        self.update_with(change, &Shares::default())
+    }
+
+    /// As [`Container::update`], with its shares of caches and memory bandwidth. A container that had no group in
+    /// `resctrl` gets one. A group with a name (`closID`) is changed for all that are in it, as with runc.
+    ///
+    /// # Errors
+    /// As [`Container::update`]; [`Error::Refused`] if the host has no `resctrl`, or cannot allocate that.
+    pub fn update_with(&mut self, change: &Resources, shares: &Shares) -> Result<()> {
         let _lock = self.lock()?;
         self.undisturbed("update")?;
         self.require("update", &[Status::Created, Status::Running, Status::Paused])?;
@@ -61,6 +72,18 @@ impl Container {
         if change.memory.limit == Some(-1) && change.memory.swap.is_none() {
             record.config.resources.memory.swap = Some(-1);
         }
+        let mut undo = Undo::default();
+        if !shares.is_empty() {
+            resctrl::require()?;
+            let had_one = record.config.intel_rdt.is_some();
+            shares.put_into(record.config.intel_rdt.get_or_insert_default());
+            if let Some(group) = resctrl::Group::of(&record.config, self.id())? {
+                match had_one {
+                    true => group.change(shares, &mut undo)?,
+                    false => group.make_for(&self.cgroup.processes()?, &mut undo)?,
+                }
+            }
+        }
         let former = self.cgroup.apply_limits(&change)?;
         if let Err(error) = self.folder.write_json(RECORD_FILE, &record) {
             if let Err(again) = former.set_again() {
@@ -68,6 +91,7 @@ impl Container {
             }
             return Err(error);
         }
+        undo.keep();
         self.record = record;
         Ok(())
     }

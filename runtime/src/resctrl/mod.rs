@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use crate::config::{Config, IntelRdt};
+use crate::config::{Config, IntelRdt, Shares};
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
 use crate::undo::Undo;
@@ -154,6 +154,36 @@ impl Group {
         self.write(&self.folder.join("schemata"), &text)
     }
 
+    /// Changes what its processes get; `undo` sets what they had.
+    ///
+    /// # Errors
+    /// [`Error::Call`] with what the kernel says of it.
+    pub(crate) fn change(&self, shares: &Shares, undo: &mut Undo) -> Result<()> {
+        let path = self.folder.join("schemata");
+        let before = fs::read_to_string(&path).map_err(Error::at("read", &path))?;
+        let made = self.clone();
+        let file = path.clone();
+        undo.push("set the former shares of resctrl", move || made.write(&file, &before));
+        let lines = [&shares.l3_cache_schema, &shares.mem_bw_schema].into_iter().flatten();
+        self.write(&path, &lines.map(|line| format!("{line}\n")).collect::<String>())
+    }
+
+    /// Makes it for processes that run already.
+    ///
+    /// # Errors
+    /// As [`Group::make`] and [`Group::add`].
+    pub(crate) fn make_for(&self, processes: &[Pid], undo: &mut Undo) -> Result<()> {
+        self.make(undo)?;
+        for pid in processes {
+            match self.add(*pid) {
+                // It has ended meanwhile.
+                Err(Error::Call { source, .. }) if gone(&source) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
     /// Puts every thread of `pid` into it. What they make later is in it by itself.
     ///
     /// # Errors
@@ -206,6 +236,22 @@ impl Group {
             .map_or_else(|| format!("{on} (linux.intelRdt)"), |why| format!("{on} (linux.intelRdt: {why})"));
         Error::call(call, on, error)
     }
+}
+
+/// Shares can be changed on this host.
+///
+/// # Errors
+/// [`Error::Refused`] if it has no `resctrl`.
+pub(crate) fn require() -> Result<()> {
+    mount_point().map(drop).ok_or_else(|| Error::Refused {
+        problem: "shares of Intel RDT are to be changed, and no resctrl file system is mounted".to_owned(),
+        hint: "mount it where the processor has it (`mount -t resctrl resctrl /sys/fs/resctrl`)",
+    })
+}
+
+/// Whether a process is gone: its folder in `/proc`, or the process itself for who writes its number.
+fn gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
 
 /// A line of `schemata`: what is given of each cache or memory controller. Order and leading zeros mean nothing.

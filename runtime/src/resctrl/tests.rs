@@ -164,3 +164,50 @@ fn it_is_found_where_it_is_mounted() {
     assert_eq!(resctrl_in(line), Some("/mnt/resctrl"));
     assert_eq!(resctrl_in("33 24 0:29 / /mnt/resctrl rw - tmpfs resctrl rw"), None);
 }
+
+#[test]
+fn shares_are_changed_and_taken_back() {
+    let host = Host::new();
+    let former = "    MB:0= 20;1= 70\n    L3:0=00f;1=7ff\n";
+    host.fill("web", former);
+    let group = host.group(&l3("L3:0=f")).unwrap();
+    let shares = |l3: Option<&str>, mb: Option<&str>| Shares {
+        l3_cache_schema: l3.map(str::to_owned),
+        mem_bw_schema: mb.map(str::to_owned),
+    };
+    let mut undo = Undo::default();
+    // In a temporary directory the lines stand over the front of what was there; only they are written.
+    group.change(&shares(Some("L3:0=3"), Some("MB:1=50")), &mut undo).unwrap();
+    assert!(host.read("web/schemata").starts_with("L3:0=3\nMB:1=50\n"), "{}", host.read("web/schemata"));
+    drop(undo);
+    assert_eq!(host.read("web/schemata"), former);
+    let mut undo = Undo::default();
+    group.change(&shares(None, Some("MB:0=9")), &mut undo).unwrap();
+    undo.keep();
+    assert!(host.read("web/schemata").starts_with("MB:0=9\n"));
+    assert!(shares(None, None).is_empty() && !shares(None, Some("MB:0=9")).is_empty());
+
+    let mut wanted = IntelRdt { mem_bw_schema: Some("MB:0=1".to_owned()), ..l3("L3:0=f") };
+    shares(Some("L3:0=1"), None).put_into(&mut wanted);
+    let lines = (wanted.l3_cache_schema.as_deref(), wanted.mem_bw_schema.as_deref());
+    assert_eq!(lines, (Some("L3:0=1"), Some("MB:0=1")), "what is not said stays");
+}
+
+#[test]
+fn processes_that_run_already_are_put_into_it() {
+    let host = Host::new();
+    host.fill("shared", "L3:0=7ff\n");
+    let group = host.group(&named("shared")).unwrap();
+    let mut child = std::process::Command::new("sleep").arg("20").spawn().unwrap();
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    let ended = Pid::from_raw(i32::try_from(gone.id()).unwrap());
+    gone.wait().unwrap();
+    let mut undo = Undo::default();
+    let added = group.make_for(&[ended, pid], &mut undo);
+    undo.keep();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    added.unwrap();
+    assert_eq!(host.read("shared/tasks"), pid.to_string());
+}
