@@ -91,7 +91,8 @@ pub fn restore(
         return Err(Error::NotRoot { verb: "restore" });
     }
     let mut plan = Plan::make(archive, options.bundle.as_deref(), tools)?;
-    plan.config.systemd_cgroup = options.systemd_cgroup;
+    // A native configuration may say so itself.
+    plan.config.systemd_cgroup |= options.systemd_cgroup;
     // The name is taken first: that it is taken already is known before a gigabyte is unpacked.
     let reservation = store.reserve(id, plan.blueprint())?;
     let scratch = unpack(archive, tools)?;

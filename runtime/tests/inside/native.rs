@@ -5,9 +5,10 @@ use std::path::Path;
 
 use floe_runtime::config::native::ProcessArguments;
 use floe_runtime::{Blueprint, CreateOptions, Error};
+use nix::mount::MsFlags;
 use serde_json::{Value, json};
 
-use crate::support::{Bundle, Running, next_id};
+use crate::support::{Bundle, Mounted, Running, next_id};
 
 pub const TESTS: &[(&str, fn())] = &[
     ("native_rootfs_is_the_root", rootfs),
@@ -15,10 +16,12 @@ pub const TESTS: &[(&str, fn())] = &[
     ("native_root_propagation_lets_mounts_through", root_propagation),
     ("native_no_pivot_root_leaves_no_way_to_the_host", no_pivot_root),
     ("native_mounts_have_their_flags_and_data", mounts),
+    ("native_mounts_lose_the_flags_that_are_cleared", cleared_flags),
     ("native_mounts_are_copied_up", copy_up),
     ("native_mounts_have_commands_around_them", mount_commands),
     ("native_devices_are_made", devices),
     ("native_device_rules_are_the_cgroups", device_rules),
+    ("native_denied_devices_are_the_rest", denied_devices),
     ("native_hostname_is_set", hostname),
     ("native_namespaces_are_new_or_joined", namespaces),
     ("native_capabilities_fill_all_sets_or_each", capabilities),
@@ -141,6 +144,26 @@ fn mounts() {
     assert!(lines[2].contains("Read-only file system"), "{log}");
 }
 
+fn cleared_flags() {
+    let bundle = Bundle::new();
+    let strict = bundle.path().join("strict");
+    fs::create_dir(&strict).unwrap();
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let _strict = Mounted::of("tmpfs", &strict, flags);
+    let log = seen_in(&bundle, "grep -E ' /(kept|loose) ' /proc/self/mountinfo", |config| {
+        let bind = |place: &str, cleared: i64| {
+            json!({"source": "strict", "destination": place, "device": "bind", "flags": 0x1000,
+                "cleared_flags": cleared})
+        };
+        add(config, "mounts", bind("/kept", 0));
+        // MS_NOEXEC: with one taken away it has the flags that it asks for, and no longer those of its source.
+        add(config, "mounts", bind("/loose", 8));
+    });
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines[0].contains(" /kept rw,nosuid,nodev,noexec,relatime "), "{log}");
+    assert!(lines[1].contains(" /loose rw,relatime "), "{log}");
+}
+
 fn copy_up() {
     let bundle = Bundle::new();
     fs::write(bundle.rootfs().join("etc/kept"), "yes").unwrap();
@@ -211,6 +234,29 @@ fn device_rules() {
         );
     });
     assert!(!allowed.contains(refused), "{allowed}");
+}
+
+fn denied_devices() {
+    let rules = |denied: Value| {
+        move |config: &mut Value| {
+            config["cgroups"] = json!({"allow_all_devices": true, "denied_devices": denied});
+            config["devices"] = json!([{"type": "c", "path": "/dev/fuse", "major": 10, "minor": 229, "file_mode": 438},
+                {"type": "c", "path": "/dev/kmsg", "major": 1, "minor": 11, "file_mode": 438}]);
+        }
+    };
+    let look = "cat /dev/fuse; echo >> /dev/kmsg";
+    let refused = |name: &str| format!("{name}': Operation not permitted");
+    let fuse = json!({"type": "c", "major": 10, "minor": 229, "permissions": "rwm"});
+    let log = seen(look, rules(json!([fuse])));
+    assert!(log.contains(&refused("/dev/fuse")), "{log}");
+    let log = seen(look, rules(json!([])));
+    assert!(!log.contains(&refused("/dev/fuse")), "{log}");
+    // Where none is allowed, what is denied beside that says nothing.
+    let log = seen("echo x > /dev/null && echo null; cat /dev/fuse", |config| {
+        rules(json!([{"type": "c", "major": 1, "minor": 3, "permissions": "rwm"}]))(config);
+        config["cgroups"]["allow_all_devices"] = json!(false);
+    });
+    assert!(log.contains("null\n") && log.contains(&refused("/dev/fuse")), "{log}");
 }
 
 fn hostname() {

@@ -58,8 +58,9 @@ pub(super) struct Cgroup {
     net_cls_classid_u: u32,
     rdma: BTreeMap<String, Rdma>,
     unified: BTreeMap<String, String>,
-    /// Who the caller is and which driver is used shows by itself, and by `--systemd-cgroup`.
-    systemd: bool,
+    /// Let systemd make it, as with `--systemd-cgroup`.
+    pub(super) systemd: bool,
+    /// Who the caller is shows by itself.
     rootless: bool,
     #[serde(flatten)]
     unknown: Map<String, Value>,
@@ -227,7 +228,17 @@ impl Cgroup {
                 return Err(source.bad("cgroups.freezer", format!("{other:?} is neither FROZEN nor THAWED")));
             }
         }
-        if !self.scope_prefix.is_empty() {
+        if self.systemd && !self.path.is_empty() {
+            let reason =
+                "systemd names a cgroup by its slice and scope; write `parent`, `scope_prefix` and `name`";
+            return Err(source.unsupported("cgroups.path", reason));
+        }
+        let says_where =
+            [&self.scope_prefix, &self.parent, &self.name].into_iter().any(|part| !part.is_empty());
+        if !self.scope_prefix.is_empty() || self.systemd && says_where {
+            if self.name.is_empty() {
+                return Err(source.bad("cgroups.name", "is missing; it names the scope"));
+            }
             return Ok(Some(format!("{}:{}:{}", self.parent, self.scope_prefix, self.name)));
         }
         if !self.path.is_empty() {
@@ -283,7 +294,7 @@ impl Cgroup {
         if !unified.is_empty() {
             resources.insert("unified".into(), unified.into());
         }
-        let _ = (self.systemd, self.rootless);
+        let _ = self.rootless;
         Ok(resources.into())
     }
 

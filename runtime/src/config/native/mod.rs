@@ -283,6 +283,7 @@ impl Native {
     fn set_the_rest(&self, config: &mut Config, source: Source<'_>) -> Result<()> {
         config.no_pivot = self.no_pivot_root;
         config.no_new_keyring = self.no_new_keyring;
+        config.systemd_cgroup = self.cgroups.systemd;
         let _ = (self.rootless, &self.version);
         self.hooks.set_time_limits(config, source)?;
         self.set_networks(config).map_err(|error| source.bad(error.key, error.problem))?;

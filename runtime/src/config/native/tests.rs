@@ -167,3 +167,54 @@ fn the_two_forms_are_told_apart() {
     assert!(!is_native(br#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"}}"#));
     assert!(!is_native(b"[]") && !is_native(b"{}"));
 }
+
+#[test]
+fn memory_is_looked_at_before_it_is_limited() {
+    let checks = |spec: &Value| read(spec).unwrap().resources.memory.check_before_update;
+    let mut spec = whole();
+    assert!(!checks(&spec));
+    spec["cgroups"]["memory_check_before_update"] = json!(true);
+    assert!(checks(&spec));
+}
+
+#[test]
+fn what_shows_by_itself_is_passed_over() {
+    let place = Place::new();
+    let plain = place.read(&whole()).unwrap();
+    for key in ["rootless", "rootless_euid", "rootless_cgroups"] {
+        let mut spec = whole();
+        spec[key] = json!(true);
+        assert_eq!(place.read(&spec).unwrap(), plain, "{key}");
+    }
+    let mut spec = whole();
+    spec["cgroups"]["rootless"] = json!(true);
+    spec["version"] = json!("something else");
+    assert_eq!(place.read(&spec).unwrap(), plain);
+}
+
+#[test]
+fn the_driver_of_systemd_makes_a_scope_of_its_parts() {
+    let read = |cgroups: Value| {
+        let mut spec = whole();
+        spec["cgroups"] = cgroups;
+        read(&spec).map(|config| (config.systemd_cgroup, config.cgroup_path))
+    };
+    let scope = |path: &str| (true, Some(std::path::PathBuf::from(path)));
+    let parts = json!({"systemd": true, "parent": "machine.slice", "scope_prefix": "floe", "name": "web"});
+    assert_eq!(read(parts).unwrap(), scope("machine.slice:floe:web"));
+    assert_eq!(read(json!({"systemd": true, "name": "web"})).unwrap(), scope("::web"));
+    assert_eq!(read(json!({"systemd": true})).unwrap(), (true, None));
+    assert_eq!(read(json!({"systemd": false, "name": "web"})).unwrap(), (false, Some("/web".into())));
+    for (cgroups, key) in [
+        (json!({"systemd": true, "path": "/web"}), "cgroups.path"),
+        (json!({"systemd": true, "parent": "machine.slice"}), "cgroups.name"),
+        (json!({"Paths": {"memory": "/sys/fs/cgroup/memory/web"}}), "cgroups.paths"),
+    ] {
+        match read(cgroups).unwrap_err() {
+            Error::BadConfig { key: named, .. } | Error::Unsupported { key: named, .. } => {
+                assert_eq!(named, key)
+            }
+            other => panic!("{key}: {other}"),
+        }
+    }
+}

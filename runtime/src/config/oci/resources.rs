@@ -71,6 +71,9 @@ fn is_said<T: Default + PartialEq>(value: &T) -> bool {
 
 fn memory(resources: &LinuxResources) -> Memory {
     let Some(memory) = resources.memory() else { return Memory::default() };
+    if memory.kernel().or(memory.kernel_tcp()).is_some_and(|limit| limit != 0) {
+        tracing::warn!("limits of kernel memory are ignored: the kernel has none any more");
+    }
     Memory {
         limit: memory.limit().filter(is_said),
         reservation: memory.reservation().filter(is_said),

@@ -197,3 +197,24 @@ fn missing_parts_are_told_by_name() {
     }
     assert!(matches!(from_json(b"{", Path::new("/c"), Path::new("/")), Err(Error::Json { .. })));
 }
+
+#[test]
+fn what_is_for_other_platforms_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("rootfs")).unwrap();
+    let mut spec = serde_json::json!({
+        "ociVersion": "1.2.0",
+        "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/", "env": ["PATH=/bin"]},
+        "root": {"path": "rootfs"},
+        "linux": {"namespaces": [{"type": "mount"}]},
+    });
+    let read = |spec: &serde_json::Value| {
+        from_json(spec.to_string().as_bytes(), &dir.path().join("config.json"), dir.path()).unwrap()
+    };
+    let plain = read(&spec);
+    spec["solaris"] = serde_json::json!({"milestone": "svc:/milestone/container:default"});
+    spec["windows"] = serde_json::json!({"layerFolders": ["C:\\Layers\\1"], "servicing": true});
+    spec["vm"] = serde_json::json!({"kernel": {"path": "/boot/vmlinuz"}});
+    spec["zos"] = serde_json::json!({"namespaces": [{"type": "mount"}]});
+    assert_eq!(read(&spec), plain);
+}
