@@ -46,6 +46,10 @@ const REPLY_LIMIT: usize = 1 << 20;
 /// Requests with many external mounts outgrow the default of 208 KiB; a datagram must fit the buffer whole.
 const SEND_BUFFER: usize = 8 << 20;
 
+/// How long CRIU gets to take its parasite out of the tasks after it was asked to give up, however short the caller's
+/// patience: a task in whose middle it is killed may not live on.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// How often [`Handler::tick`] is called.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -223,7 +227,7 @@ impl Session {
             Ok(()) => self.converse(handler, cancel, silence),
             Err(error) => (None, Some(error)),
         };
-        let status = self.reap(silence)?;
+        let status = self.reap(silence.max(GRACE))?;
         let mut text = String::new();
         let mut raw = Vec::new();
         if self.stderr.seek(SeekFrom::Start(0)).is_ok()
@@ -250,7 +254,8 @@ impl Session {
                 Ok(Woken::Cancelled) => {
                     veto = Some(Error::Interrupted { phase: handler.phase() });
                     handler.abort();
-                    deadline = Instant::now() + silence;
+                    self.wake();
+                    deadline = Instant::now() + silence.max(GRACE);
                     continue;
                 }
                 Ok(Woken::TimedOut) => {
@@ -259,12 +264,13 @@ impl Session {
                     if veto.is_none() {
                         veto = Some(Error::TimedOut { phase: handler.phase(), limit: silence });
                         handler.abort();
+                        self.wake();
                     }
                     if second {
                         let _ = self.child.kill();
                         return (None, veto);
                     }
-                    deadline = Instant::now() + silence.min(Duration::from_secs(10));
+                    deadline = Instant::now() + GRACE;
                     continue;
                 }
                 Err(error) => return (None, veto.or(Some(error))),
@@ -291,6 +297,11 @@ impl Session {
             }
             deadline = Instant::now() + silence;
         }
+    }
+
+    /// One that somebody has stopped would not notice that it is to give up.
+    fn wake(&self) {
+        let _ = killpg(self.group(), Signal::SIGCONT);
     }
 
     fn send(&self, request: &Criu_req) -> Result<()> {
