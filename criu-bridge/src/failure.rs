@@ -85,6 +85,26 @@ const KNOWN: &[Known] = &[
         hint: "close it, or pass --ext-unix-sk if losing the connection does no harm",
     },
     Known {
+        piece: "without peer",
+        reason: "a process is connected over a UNIX socket to one outside the container's network namespace",
+        hint: "close the connection before the checkpoint; criu sees no socket of another network namespace",
+    },
+    Known {
+        piece: "unix: Can't connect",
+        reason: "a process was connected to a UNIX socket outside, and nobody listens there by that name",
+        hint: "start what listened there first; a path has to be the same on both sides",
+    },
+    Known {
+        piece: "Can't create link remap",
+        reason: "a process has a file open that lost the name by which it was opened, and has another",
+        hint: "pass --link-remap, or close the file",
+    },
+    Known {
+        piece: "Can't get 1:16 opt",
+        reason: "this criu asks sockets of the network for what the running kernel has for other sockets only",
+        hint: "kernels from 6.16 on need criu 4.2 or newer for them, whether connected or not",
+    },
+    Known {
         piece: "Can't dump half of stream unix connection",
         reason: "a process is connected over a UNIX socket to a process outside the container",
         hint: "close the connection before the checkpoint; half of a stream cannot be kept",
