@@ -91,8 +91,12 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, 
     let result = restore::restore(&store, &id, &*source, options, tools);
     shown.finish();
     let (container, report) = result?;
-    if let Some(path) = &arguments.pid_file {
-        write_pid(path, Pid::from_raw(report.pid))?;
+    if let Some(path) = &arguments.pid_file
+        && let Err(error) = write_pid(path, Pid::from_raw(report.pid))
+    {
+        // Whoever wanted it cannot find its process; the archive brings it back another time.
+        container.delete(true)?;
+        return Err(error);
     }
     Ok((container, report))
 }
