@@ -131,6 +131,21 @@ fn the_log_has_the_shape_that_engines_read() {
 }
 
 #[test]
+fn debug_tells_more_on_stderr_and_in_the_log() {
+    let stage = Stage::new();
+    let log = stage.path().join("log");
+    let words = ["--log", log.to_str().unwrap(), "delete", "--force", "nobody"];
+    let quiet = stage.call(&words);
+    assert_eq!((quiet.code(), quiet.stderr.as_str()), (0, ""));
+    assert_eq!(fs::read_to_string(&log).unwrap(), "");
+    let more = stage.call(&[&["--debug"][..], &words].concat());
+    let said = "container nobody does not exist";
+    assert!(more.code() == 0 && more.stderr.contains(said), "{more:?}");
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("level=debug") && text.contains(said), "{text}");
+}
+
+#[test]
 fn an_ordinary_user_is_told_to_become_root() {
     let stage = Stage::new();
     let bundle = bundle::shell(&stage, "true");

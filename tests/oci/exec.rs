@@ -6,6 +6,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::bundle;
@@ -209,5 +211,61 @@ fn sockets_of_systemd_reach_the_first_process_only() {
         fs::read_to_string(bundle.join("rootfs/told")).is_ok_and(|told| told == "1 1\nby systemd\n")
     });
     assert_eq!(stage.ok(&["exec", &name, "sh", "-c", "echo \"<$LISTEN_FDS>\""]), "<>\n");
+    stage.ok(&["delete", "--force", &name]);
+}
+
+#[test]
+fn descriptors_are_handed_on_as_many_as_are_named() {
+    let stage = Stage::new();
+    let name = sleeping(&stage);
+    let file = stage.path().join("opened");
+    fs::write(&file, "through 3\n").unwrap();
+    let exec = |flags: &[&str]| {
+        // A shell has it open as 3 and 4, and as nothing else.
+        let floe = stage.floe(&[&["exec"][..], flags, &[&name, "sh", "-c", "cat <&3"]].concat());
+        let mut call = Command::new("sh");
+        call.args(["-c", "exec 3<\"$0\" 4<\"$0\"; exec \"$@\""]).arg(&file).arg(floe.get_program());
+        call.args(floe.get_args()).envs(floe.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        finish(&mut call)
+    };
+    for count in ["1", "2"] {
+        assert_eq!(exec(&["--preserve-fds", count]).stdout, "through 3\n", "{count}");
+    }
+    let none = exec(&[]);
+    assert!(none.code() != 0 && none.stdout.is_empty(), "{none:?}");
+    let too_many = exec(&["--preserve-fds", "9"]);
+    assert!(
+        too_many.code() == 255 && too_many.stderr.contains('5'),
+        "the first that is not open is named: {too_many:?}"
+    );
+    stage.ok(&["delete", "--force", &name]);
+}
+
+/// It stands still in the container's cgroup, where version 1 lets nothing end; and it goes on only at floe's word, which
+/// does not come any more.
+#[test]
+fn a_process_whose_floe_was_killed_does_not_go_on_into_the_container() {
+    let stage = Stage::new();
+    let bundle = bundle::with(&stage, |config| config["process"]["args"] = json!(["sleep", "1000"]));
+    let name = stage.run_detached(&bundle);
+    let processes = || -> Vec<i32> { serde_json::from_str(&stage.ok(&["ps", "-f", "json", &name])).unwrap() };
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        stage.ok(&["pause", &name]);
+        let words = ["exec", "--ignore-paused", &name, "touch", "/ran"];
+        let mut floe = quiet(&mut stage.floe(&words)).spawn().unwrap();
+        eventually("the process waits in the cgroup", || processes().len() == 2);
+        kill(Pid::from_raw(i32::try_from(floe.id()).unwrap()), signal).unwrap();
+        if signal == Signal::SIGKILL {
+            wait(&mut floe);
+            stage.ok(&["resume", &name]);
+            eventually("the process is gone", || processes().len() == 1);
+            assert!(!bundle.join("rootfs/ran").exists(), "and has done nothing");
+        } else {
+            // One that can be caught is the process's to have.
+            stage.ok(&["resume", &name]);
+            wait(&mut floe);
+            eventually("the process is gone", || processes().len() == 1);
+        }
+    }
     stage.ok(&["delete", "--force", &name]);
 }

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::bundle;
-use crate::stage::{Stage, eventually, quiet, wait};
+use crate::stage::{Stage, eventually, finish, quiet, wait};
+use crate::support::tool;
 
 /// The container's cgroup on the host, through whatever version it has.
 struct Files(String);
@@ -234,7 +235,12 @@ fn an_update_that_fails_changes_nothing() {
     assert_eq!(record(), before);
     stage.fails(&["update", "--memory", "64m", "--memory-swap", "32m", &name]);
     stage.fails(&["update", "--memory", "lots", &name]);
-    stage.fails(&["update", "--l3-cache-schema", "L3:0=f", &name]);
+    if !fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" - resctrl ") {
+        for flag in ["--l3-cache-schema", "--mem-bw-schema"] {
+            let said = stage.fails(&["update", "--pids-limit", "20", flag, "L3:0=f", &name]);
+            assert!(said.contains("no resctrl file system is mounted"), "{said}");
+        }
+    }
     stage.fails(&["update", "--resources", "/nonexistent", &name]);
     stage.ok(&["kill", &name, "KILL"]);
     stage.wait_for_status(&name, "stopped");
@@ -301,4 +307,239 @@ fn a_scope_of_systemd_and_a_path_are_told_apart() {
         let said = stage.fails(&["--systemd-cgroup", "run", "-b", bundle.to_str().unwrap(), &stage.name()]);
         assert!(said.contains("slice:prefix:name"), "{path}: {said}");
     }
+}
+
+#[test]
+fn further_limits_change_while_it_runs() {
+    let stage = Stage::new();
+    let name = stage.run_detached(&sleeper(&stage, json!({ "cpu": { "quota": 40_000, "period": 80_000 } })));
+    let files = Files(name.clone());
+    stage.ok(&["update", "--cpu-burst", "7000", "--cpuset-mems", "0", &name]);
+    assert_eq!(files.value(&["cpu.cfs_burst_us", "cpu.max.burst"]), "7000");
+    assert_eq!(files.value(&["cpuset.mems"]), "0");
+    assert!(stage.fails(&["update", "--cpuset-mems", "4095", &name]).contains("linux.resources.cpu.mems"));
+    assert_eq!(files.value(&["cpuset.mems"]), "0");
+    stage.ok(&["delete", "--force", &name]);
+}
+
+/// What some kernels have and others lack: it is set, or named as missing, and nothing else is changed then.
+#[test]
+fn limits_that_the_kernel_may_lack_are_set_or_named() {
+    let stage = Stage::new();
+    let name = stage.run_detached(&sleeper(&stage, json!({ "pids": { "limit": 10 } })));
+    let files = Files(name.clone());
+    let there = |file: &str| {
+        let controller = file.split('.').next().unwrap();
+        Path::new("/sys/fs/cgroup").join(controller).join(&name).join(file).exists()
+    };
+    let weight = ["blkio.weight", "blkio.bfq.weight"].into_iter().find(|file| there(file));
+    let real_time = there("cpu.rt_period_us").then_some("cpu.rt_period_us");
+    for (flags, file, value, key) in [
+        (&["--blkio-weight", "200"][..], weight, "200", "linux.resources.blockIO.weight"),
+        (&["--cpu-rt-period", "900000"], real_time, "900000", "linux.resources.cpu.realtimePeriod"),
+        (
+            &["--cpu-rt-runtime", "0", "--cpu-rt-period", "800000"],
+            real_time,
+            "800000",
+            "linux.resources.cpu.realtimePeriod",
+        ),
+    ] {
+        let done = stage.call(&[&["update", "--pids-limit", "20"], flags, &[&name]].concat());
+        match file {
+            Some(file) => {
+                assert!(done.status.success(), "{flags:?}: {done:?}");
+                assert_eq!(files.value(&[file]), value, "{flags:?}");
+                stage.ok(&["update", "--pids-limit", "10", &name]);
+            }
+            None => {
+                assert!(!done.status.success() && done.stderr.contains(key), "{flags:?}: {done:?}");
+                assert_eq!(files.value(&["pids.max"]), "10", "{flags:?}");
+            }
+        }
+    }
+    // A runtime needs a period that holds it, and real-time of those above; whatever it is, it is said by its key.
+    let done = stage.call(&["update", "--cpu-rt-runtime", "1000", &name]);
+    match done.status.success() {
+        true => assert_eq!(files.value(&["cpu.rt_runtime_us"]), "1000"),
+        false => assert!(done.stderr.contains("linux.resources.cpu.realtimeRuntime"), "{done:?}"),
+    }
+    stage.ok(&["delete", "--force", &name]);
+}
+
+#[test]
+fn limits_of_kernel_memory_are_passed_over_with_a_warning() {
+    let stage = Stage::new();
+    let words = "limits of kernel memory are ignored";
+    for kernel in [json!({ "kernel": 1 << 24 }), json!({ "kernelTCP": 1 << 24 }), json!({ "kernel": 0 })] {
+        let name = stage.name();
+        let bundle = sleeper(&stage, json!({ "memory": kernel }));
+        let log = stage.path().join("log");
+        let mut call = stage.floe(&["--log", log.to_str().unwrap(), "run", "--detach"]);
+        let done = finish(call.arg("--bundle").arg(&bundle).arg(&name));
+        assert!(done.status.success(), "{done:?}");
+        let told = fs::read_to_string(&log).unwrap();
+        let is_said = kernel != json!({ "kernel": 0 });
+        assert_eq!(
+            (done.stderr.contains(words), told.contains(words)),
+            (is_said, is_said),
+            "{kernel}: {done:?}"
+        );
+        for flag in ["--kernel-memory", "--kernel-memory-tcp"] {
+            let done = stage.call(&["update", flag, "16m", &name]);
+            assert!(done.status.success() && done.stderr.contains(words), "{flag}: {done:?}");
+        }
+        stage.ok(&["delete", "--force", &name]);
+        fs::remove_file(log).unwrap();
+    }
+}
+
+#[test]
+fn a_limit_that_is_in_use_is_refused_where_that_is_to_be_checked() {
+    let stage = Stage::new();
+    let name = stage.run_detached(&bundle::with(&stage, |config| {
+        let script = "head -c 8000000 /dev/zero >/dev/shm/held; exec sleep 1000";
+        config["process"]["args"] = json!(["sh", "-c", script]);
+        config["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20 });
+    }));
+    let files = Files(name.clone());
+    eventually("it holds memory", || {
+        files.value(&["memory.usage_in_bytes", "memory.current"]).parse::<u64>().unwrap() > 8_000_000
+    });
+    let update = |memory: Value| {
+        let file = stage.path().join("resources.json");
+        fs::write(&file, json!({ "memory": memory }).to_string()).unwrap();
+        stage.call(&["update", "--resources", file.to_str().unwrap(), &name])
+    };
+    let refused = update(json!({ "limit": 4 << 20, "checkBeforeUpdate": true }));
+    assert!(
+        !refused.status.success() && refused.stderr.contains("linux.resources.memory.limit"),
+        "{refused:?}"
+    );
+    assert_eq!(files.value(&["memory.limit_in_bytes", "memory.max"]), (64 << 20).to_string());
+    assert_eq!(stage.status(&name), "running", "nothing was killed for it");
+    let taken = update(json!({ "limit": 32 << 20, "checkBeforeUpdate": true }));
+    assert!(taken.status.success(), "{taken:?}");
+    assert_eq!(files.value(&["memory.limit_in_bytes", "memory.max"]), (32 << 20).to_string());
+    stage.ok(&["delete", "--force", &name]);
+}
+
+/// A small file system that can be filled to the brim.
+struct Full {
+    place: PathBuf,
+    filler: PathBuf,
+}
+
+impl Full {
+    fn mount(place: PathBuf) -> Self {
+        fs::create_dir_all(&place).unwrap();
+        tool(Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k,mode=755", "tmpfs"]).arg(&place));
+        Self { filler: place.join("filler"), place }
+    }
+
+    fn fill(&self) {
+        let mut file = fs::File::create(&self.filler).unwrap();
+        while file.write_all(&[1; 4096]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(&self.filler).unwrap();
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.place).status();
+    }
+}
+
+#[test]
+fn a_full_state_directory_changes_no_limit_and_loses_nothing() {
+    let stage = Stage::new();
+    let disk = Full::mount(stage.root());
+    let name = stage.run_detached(&sleeper(&stage, json!({ "pids": { "limit": 10 } })));
+    let files = Files(name.clone());
+    let record = || fs::read_to_string(stage.root().join(&name).join("state.json")).unwrap();
+    let before = record();
+    disk.fill();
+    let said = stage.fails(&["update", "--pids-limit", "20", "--memory", "64m", &name]);
+    assert!(said.contains("No space left on device") && said.contains("state.json"), "{said}");
+    assert_eq!((files.value(&["pids.max"]), record()), ("10".to_owned(), before));
+    // Everything else goes on.
+    assert_eq!(stage.status(&name), "running");
+    assert_eq!(stage.ok(&["exec", &name, "echo", "here"]), "here\n");
+    stage.ok(&["pause", &name]);
+    stage.ok(&["resume", &name]);
+    let other = stage.name();
+    let bundle = bundle::shell(&stage, "true");
+    let said = stage.fails(&["run", "--bundle", bundle.to_str().unwrap(), &other]);
+    assert!(said.contains("No space left on device"), "{said}");
+    assert_eq!(stage.ok(&["list", "--quiet"]), format!("{name}\n"));
+    disk.empty();
+    stage.ok(&["update", "--pids-limit", "20", &name]);
+    assert_eq!(files.value(&["pids.max"]), "20");
+    assert!(record().contains("20"), "{}", record());
+    disk.fill();
+    stage.ok(&["delete", "--force", &name]);
+    disk.empty();
+}
+
+/// On the container's own host: a network namespace in which this is all that there is.
+#[test]
+fn what_goes_through_the_containers_interfaces_is_told() {
+    let stage = Stage::new();
+    let bundle = bundle::shell(&stage, "true");
+    fs::remove_file(bundle.join("config.json")).unwrap();
+    let file = bundle.join("container.json");
+    let config = json!({
+        "rootfs": "rootfs",
+        "namespaces": [{"type": "NEWNS"}, {"type": "NEWPID"}, {"type": "NEWNET"}],
+        "networks": [{"type": "loopback"}, {"type": "veth", "name": "web0", "host_interface_name": "vhost",
+            "address": "10.7.0.2/24"}],
+        "cgroups": {"name": stage.name()}
+    });
+    fs::write(&file, config.to_string()).unwrap();
+    let name = stage.name();
+    let floe = |words: &str| {
+        let call = stage.floe::<&str>(&[]);
+        let words_before: Vec<_> = call.get_args().map(|word| word.to_str().unwrap().to_owned()).collect();
+        format!("{} {} {words}", call.get_program().display(), words_before.join(" "))
+    };
+    let script = [
+        "set -e".to_owned(),
+        floe(&format!(
+            "run --detach --config {} {name} sleep 1000 </dev/null >/dev/null 2>&1",
+            file.display()
+        )),
+        "ip addr add 10.7.0.1/24 dev vhost".to_owned(),
+        floe(&format!("events --stats {name}")),
+        // Nobody listens, which is told through the interface too.
+        floe(&format!("exec {name} nc 10.7.0.1 7007 </dev/null >/dev/null 2>&1 || :")),
+        floe(&format!("events --stats {name}")),
+        floe(&format!("delete --force {name}")),
+    ];
+    let mut call = Command::new("unshare");
+    call.args(["--net", "sh", "-c", &script.join("\n")]).envs(
+        stage
+            .floe::<&str>(&[])
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))),
+    );
+    let done = finish(&mut call);
+    assert!(done.status.success(), "{done:?}");
+    let told: Vec<Value> = done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |number: usize| told[number]["data"]["network_interfaces"][0].clone();
+    assert_eq!(told[1]["data"]["network_interfaces"].as_array().unwrap().len(), 1, "{}", told[1]);
+    let (before, after) = (of(0), of(1));
+    assert_eq!(after["Name"], "vhost");
+    for key in ["RxBytes", "RxPackets", "TxBytes", "TxPackets"] {
+        assert!(after[key].as_u64() > before[key].as_u64(), "{key}: {before} {after}");
+    }
+    for key in ["RxErrors", "RxDropped", "TxErrors", "TxDropped"] {
+        assert_eq!(after[key], 0, "{key}: {after}");
+    }
+    // A container without any says so as runc does.
+    let name = stage.run_detached(&sleeper(&stage, json!({})));
+    let event: Value = serde_json::from_str(&stage.ok(&["events", "--stats", &name])).unwrap();
+    assert_eq!(event["data"].get("network_interfaces"), Some(&Value::Null));
+    stage.ok(&["delete", "--force", &name]);
 }

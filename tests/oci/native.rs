@@ -91,3 +91,44 @@ fn it_is_frozen_and_comes_back() {
     // The record of a snapshot outlives its container.
     fs::remove_dir_all(stage.root().join("@records")).unwrap();
 }
+
+#[test]
+fn a_limit_that_is_passed_over_is_told() {
+    let stage = Stage::new();
+    let name = stage.name();
+    let file = configuration(&stage, |config| config["cgroups"]["kernel_memory_tcp"] = json!(1 << 24));
+    let done = stage.call(&["run", "--config", file.to_str().unwrap(), &name, "true"]);
+    assert!(done.status.success() && done.stderr.contains("limits of kernel memory are ignored"), "{done:?}");
+    stage.assert_clean();
+}
+
+#[test]
+fn it_may_ask_for_systemds_driver() {
+    let stage = Stage::new();
+    let asks = |config: &mut Value| {
+        config["cgroups"]["systemd"] = json!(true);
+        config["cgroups"]["scope_prefix"] = json!("floe-test");
+    };
+    let file = configuration(&stage, asks);
+    let name = stage.name();
+    let words = ["run", "--config", file.to_str().unwrap(), &name, "cat", "/proc/self/cgroup"];
+    let done = stage.call(&words);
+    match PathBuf::from("/run/systemd/system").is_dir() {
+        true => assert!(done.stdout.contains("system.slice/floe-test-"), "{done:?}"),
+        // As `--systemd-cgroup` says it.
+        false => {
+            assert!(done.code() == 1 && done.stderr.contains("systemd"), "{done:?}");
+            let plain = configuration(&stage, |config| {
+                config["cgroups"] = json!({"name": "x", "scope_prefix": "floe-test"});
+            });
+            let flag = ["--systemd-cgroup", "run", "--config", plain.to_str().unwrap(), &name, "true"];
+            assert_eq!(done.stderr, stage.fails(&flag));
+        }
+    }
+    let file = configuration(&stage, |config| {
+        asks(config);
+        config["cgroups"]["path"] = json!("/floe");
+    });
+    let said = stage.fails(&["run", "--config", file.to_str().unwrap(), &name, "true"]);
+    assert!(said.contains("cgroups.path"), "{said}");
+}

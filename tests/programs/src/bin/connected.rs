@@ -1,0 +1,93 @@
+//! One thing that a checkpoint takes only when it is told to.
+//!
+//! `connected --dir DIR WHAT` holds one of these, and understands a question about it in `DIR/ask`:
+//!
+//! - `tcp`: both ends of a connection on the loopback interface. `TOKEN send TEXT` sends TEXT through it, and answers with
+//!   what came out.
+//! - `unix NAME`: a datagram socket that is connected to somebody else's with the abstract name NAME. `TOKEN send TEXT`
+//!   sends TEXT there.
+//! - `file`: a file that has lost the name by which it was opened, and kept another. `TOKEN send TEXT` appends TEXT, and
+//!   answers with all that is in it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use floe_test_programs::door::Door;
+
+enum Held {
+    Connection { near: TcpStream, far: TcpStream },
+    Socket(UnixDatagram),
+    File(File),
+}
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (folder, mut held) = match words.as_slice() {
+        ["--dir", folder, "tcp"] => (folder, connection()?),
+        ["--dir", folder, "unix", name] => (folder, socket(name)?),
+        ["--dir", folder, "file"] => (folder, file(Path::new(folder))?),
+        _ => bail!("usage: connected --dir DIR tcp | unix NAME | file"),
+    };
+    let door = Door::new(PathBuf::from(folder));
+    door.ready("ok\n")?;
+    loop {
+        let question = door.wait()?;
+        let words: Vec<&str> = question.words.iter().map(String::as_str).collect();
+        let result = match words.as_slice() {
+            ["send", text] => send(&mut held, text),
+            other => bail!("unknown question {other:?}"),
+        };
+        let answer = result.unwrap_or_else(|error| format!("failed: {error:#}"));
+        door.answer(&question, &format!("{answer}\n"))?;
+    }
+}
+
+fn connection() -> Result<Held> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
+    let near = TcpStream::connect(listener.local_addr()?).context("connect")?;
+    let (far, _) = listener.accept().context("accept")?;
+    Ok(Held::Connection { near, far })
+}
+
+fn socket(name: &str) -> Result<Held> {
+    let socket = UnixDatagram::unbound().context("socket")?;
+    socket
+        .connect_addr(&SocketAddr::from_abstract_name(name)?)
+        .with_context(|| format!("connect to {name}"))?;
+    Ok(Held::Socket(socket))
+}
+
+fn file(folder: &Path) -> Result<Held> {
+    let (name, other) = (folder.join("name"), folder.join("other-name"));
+    let file = OpenOptions::new().read(true).append(true).create_new(true).open(&name).context("open")?;
+    fs::hard_link(&name, other).context("link")?;
+    fs::remove_file(name).context("unlink")?;
+    Ok(Held::File(file))
+}
+
+fn send(held: &mut Held, text: &str) -> Result<String> {
+    let mut came = vec![0; text.len()];
+    match held {
+        Held::Connection { near, far } => {
+            near.write_all(text.as_bytes()).context("write")?;
+            far.read_exact(&mut came).context("read")?;
+        }
+        Held::Socket(socket) => {
+            socket.send(text.as_bytes()).context("send")?;
+            return Ok("ok".to_owned());
+        }
+        Held::File(file) => {
+            file.write_all(text.as_bytes()).context("write")?;
+            file.rewind().context("seek")?;
+            came.clear();
+            file.read_to_end(&mut came).context("read")?;
+        }
+    }
+    Ok(format!("ok {}", String::from_utf8_lossy(&came)))
+}
