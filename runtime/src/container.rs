@@ -378,11 +378,10 @@ impl Container {
             config: Config { process, ..self.record.config.clone() },
             kind: LaunchKind::Exec { init },
             console: options.console,
-            preserve_fds: options.preserve_fds,
-            streams,
             keyring: keyring::name_for(self.id(), self.config()),
         };
-        launch::launch(&plan, &mut Joining { container: self, init, chosen })
+        let waiting = launch::Waiting::start(options.preserve_fds, &streams)?;
+        launch::launch(launch::begin(waiting, plan)?, &mut Joining { container: self, init, chosen })
     }
 
     /// Writes down, before anything is frozen, that this process is in the middle of `verb`.

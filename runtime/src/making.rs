@@ -14,12 +14,12 @@ use crate::error::Result;
 use crate::hooks;
 use crate::id::ContainerId;
 use crate::keyring;
-use crate::launch::{self, LaunchKind, LaunchPlan, ParentSide};
+use crate::launch::{self, Begun, LaunchKind, LaunchPlan, ParentSide};
 use crate::network;
 use crate::resctrl;
 use crate::seccomp;
 use crate::state::{Folder, JOURNAL, ProcessId, RESTORE_ROOT, Record};
-use crate::store::{CreateOptions, RECORD_FILE};
+use crate::store::RECORD_FILE;
 use crate::undo::Undo;
 
 /// A container that is being made.
@@ -111,25 +111,37 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Starts the first process, which waits for `start`: the configuration's own, or `process`.
-    pub(crate) fn launch(mut self, process: Option<Process>, options: CreateOptions) -> Result<Container> {
+    /// How the first process is to be launched: the configuration's own, or `process`.
+    pub(crate) fn plan(&mut self, process: Option<Process>, console: Option<OwnedFd>) -> LaunchPlan {
         let record = &mut self.half.record;
         if let Some(process) = process {
             record.config.process = process;
         }
+        plan(&record.id, &record.config, &self.half.folder, console)
+    }
+
+    /// Makes of `begun` the first process, which waits for `start`.
+    pub(crate) fn launch(mut self, begun: Begun) -> Result<Container> {
         launch::make_exec_fifo(self.half.folder.path())?;
-        let plan = LaunchPlan {
-            config: record.config.clone(),
-            kind: LaunchKind::Init { state_dir: self.half.folder.path().to_owned() },
-            console: options.console,
-            preserve_fds: options.preserve_fds,
-            streams: options.streams,
-            keyring: keyring::name_for(&record.id, &record.config),
-        };
-        launch::launch(&plan, &mut self.half)?;
+        launch::launch(begun, &mut self.half)?;
         let Self { half, undo } = self;
         undo.keep();
         Container::new(half.folder, half.record)
+    }
+}
+
+/// How the first process of a container is launched.
+pub(crate) fn plan(
+    id: &ContainerId,
+    config: &Config,
+    folder: &Folder,
+    console: Option<OwnedFd>,
+) -> LaunchPlan {
+    LaunchPlan {
+        config: config.clone(),
+        kind: LaunchKind::Init { state_dir: folder.path().to_owned() },
+        console,
+        keyring: keyring::name_for(id, config),
     }
 }
 

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 
 use crate::hooks;
 use crate::id::{ContainerId, HASHED};
-use crate::launch::Streams;
-use crate::making::{Half, Prepared, Reservation};
+use crate::launch::{self, Streams, Waiting};
+use crate::making::{self, Half, Prepared, Reservation};
 use crate::network;
 use crate::privilege;
 use crate::resctrl;
@@ -155,25 +155,29 @@ impl Store {
     /// # Errors
     /// Any of [`Error`]; nothing of the container is left then.
     pub fn create(&self, id: &ContainerId, bundle: &Path, options: CreateOptions) -> Result<Container> {
-        self.create_of(id, Blueprint::of_bundle(bundle)?, options)
+        self.create_of(id, || Blueprint::of_bundle(bundle), options)
     }
 
-    /// As [`Store::create`], of a blueprint.
+    /// As [`Store::create`], of a blueprint that is read while the process starts.
     ///
     /// # Errors
     /// Any of [`Error`]; nothing of the container is left then.
     pub fn create_of(
         &self,
         id: &ContainerId,
-        mut blueprint: Blueprint,
+        blueprint: impl FnOnce() -> Result<Blueprint>,
         options: CreateOptions,
     ) -> Result<Container> {
+        let waiting = Waiting::start(options.preserve_fds, &options.streams)?;
+        let mut blueprint = blueprint()?;
         let config = &mut blueprint.config;
         config.no_pivot |= options.no_pivot;
         config.no_new_keyring |= options.no_new_keyring;
         config.systemd_cgroup |= options.systemd_cgroup;
         check_terminal(config, options.console.is_some())?;
-        self.prepare(id, blueprint)?.launch(None, options)
+        // Before the name is taken and the cgroup made: the process has its own to do meanwhile.
+        let begun = launch::begin(waiting, making::plan(id, config, &self.folder(id), options.console))?;
+        self.prepare(id, blueprint)?.launch(begun)
     }
 
     /// Takes the name `id` and makes everything of the container but its process.

@@ -70,22 +70,26 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
     let console = console_socket(arguments.common.console_socket.as_deref())?;
     let pidfd_socket = PidfdSocket::connect(arguments.common.pidfd_socket.as_deref())?;
     let mut uninterrupted = Foreground::prepare(false)?;
-    let container = create(globals, &arguments.common, blueprint(&arguments.common)?, console)?;
+    let container = create(globals, &arguments.common, || blueprint(&arguments.common), console)?;
     tell(&arguments.common, &pidfd_socket, &container)?;
     take_back_if_interrupted(&mut uninterrupted, &container)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the container. Its first process is our child.
+/// Makes the container. Its first process is our child, and starts while the blueprint is read.
 pub fn create(
     globals: &Globals,
     common: &Common,
-    mut blueprint: Blueprint,
+    blueprint: impl FnOnce() -> floe_runtime::Result<Blueprint>,
     console: Option<OwnedFd>,
 ) -> anyhow::Result<Container> {
     let id = ContainerId::parse(&common.id)?;
     let sockets = activation::descriptors();
-    activation::tell(&mut blueprint.config.process, sockets);
+    let told = || {
+        let mut blueprint = blueprint()?;
+        activation::tell(&mut blueprint.config.process, sockets);
+        Ok(blueprint)
+    };
     let options = CreateOptions {
         console,
         streams: Default::default(),
@@ -94,12 +98,12 @@ pub fn create(
         no_new_keyring: common.no_new_keyring,
         systemd_cgroup: globals.systemd_cgroup,
     };
-    Ok(Store::open(&globals.root)?.create_of(&id, blueprint, options)?)
+    Ok(Store::open(&globals.root)?.create_of(&id, told, options)?)
 }
 
 /// What the container is to be made of.
-pub fn blueprint(common: &Common) -> anyhow::Result<Blueprint> {
-    let Some(file) = &common.config else { return Ok(Blueprint::of_bundle(&common.bundle)?) };
+pub fn blueprint(common: &Common) -> floe_runtime::Result<Blueprint> {
+    let Some(file) = &common.config else { return Blueprint::of_bundle(&common.bundle) };
     let process = ProcessArguments {
         args: common.command.clone(),
         env: common.env.clone(),
@@ -107,7 +111,7 @@ pub fn blueprint(common: &Common) -> anyhow::Result<Blueprint> {
         user: common.user.clone(),
         terminal: common.tty,
     };
-    Ok(Blueprint::native(file, &process)?)
+    Blueprint::native(file, &process)
 }
 
 /// A signal that came while the container was made: whoever sent it doesn't want the container.

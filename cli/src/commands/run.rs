@@ -38,7 +38,7 @@ fn in_background(globals: &Globals, common: &Common) -> anyhow::Result<ExitCode>
     let console = console_socket(common.console_socket.as_deref())?;
     let pidfd_socket = PidfdSocket::connect(common.pidfd_socket.as_deref())?;
     let mut uninterrupted = Foreground::prepare(false)?;
-    let container = create(globals, common, blueprint(common)?, console)?;
+    let container = create(globals, common, || blueprint(common), console)?;
     tell(common, &pidfd_socket, &container)?;
     if let Err(error) = container.start() {
         container.delete(true)?;
@@ -57,7 +57,7 @@ fn in_foreground(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Exi
         given => given,
     };
     let pidfd_socket = PidfdSocket::connect(common.pidfd_socket.as_deref())?;
-    let container = create(globals, common, blueprint, console)?;
+    let container = create(globals, common, || Ok(blueprint), console)?;
     tell(common, &pidfd_socket, &container)?;
     let stayed = match container.recorded_pid() {
         Some(pid) => foreground.stay(pid, || container.start()),

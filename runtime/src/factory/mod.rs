@@ -24,8 +24,9 @@ use crate::config::{Config, NamespaceKind};
 use crate::container::{self, ExecOptions, Status};
 use crate::error::Error as Cause;
 use crate::id::ContainerId;
+use crate::launch::{self, Waiting};
 use crate::making::Prepared;
-use crate::store::{CreateOptions, Store};
+use crate::store::Store;
 
 pub use error::{Error, Result};
 pub use process::{Process, Started};
@@ -216,11 +217,12 @@ impl Container {
     fn start_any(&self, process: Process) -> Result<(Pid, bool)> {
         let Process { process, streams, console, preserve_fds } = process;
         let mut prepared = self.prepared();
-        if let Some(first) = prepared.take() {
+        if let Some(mut first) = prepared.take() {
             // Deleted by somebody else: what was prepared is no more.
             self.found()?;
-            let options = CreateOptions { console, preserve_fds, streams, ..CreateOptions::default() };
-            let made = first.launch(process, options)?;
+            let waiting = Waiting::start(preserve_fds, &streams)?;
+            let begun = launch::begin(waiting, first.plan(process, console))?;
+            let made = first.launch(begun)?;
             let pid = made.recorded_pid().ok_or_else(|| gone(&made))?;
             return Ok((pid, true));
         }

@@ -51,7 +51,7 @@ impl rootfs::Outside for Floe<'_> {
     fn tree(&mut self, number: usize) -> Result<OwnedFd> {
         self.0.send(&FromChild::WantTree(number))?;
         let Some(ToChild::Tree) = self.0.receive()? else { return Err(gone()) };
-        self.0.receive_fd()
+        self.0.receive_fds(1)?.pop().ok_or_else(gone)
     }
 }
 

@@ -11,7 +11,7 @@ mod shield;
 mod stage1;
 mod streams;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
@@ -25,15 +25,13 @@ use crate::proc::Proc;
 use crate::{hooks, labels, sys};
 use filter::{FilterOnce, Moment};
 use shield::Shield;
-
-/// Most descriptors that are passed beside the standard streams and the preserved ones: socket, fifo, console.
-const MOST_PASSED: u32 = 3;
+use stage1::Handed;
 
 /// What the hidden verb `init` does, before anything else and with one thread. Does not return: it becomes the
 /// container's program or exits.
 pub fn init_main() -> ! {
     let code = match passed() {
-        Ok((peer, others)) => run(peer, others),
+        Ok(peer) => run(peer),
         Err(error) => {
             eprintln!("floe init is not for people: {}", error.in_full());
             2
@@ -42,34 +40,26 @@ pub fn init_main() -> ! {
     std::process::exit(code)
 }
 
-/// The socket, and the descriptors behind it.
-fn passed() -> Result<(Peer, Vec<OwnedFd>)> {
-    let (first, count) = numbers(&std::env::var(SOCKET_VARIABLE).unwrap_or_default())
-        .ok_or_else(|| Error::start(format!("{SOCKET_VARIABLE} names no descriptors")))?;
+/// The socket.
+fn passed() -> Result<Peer> {
+    let number = number(&std::env::var(SOCKET_VARIABLE).unwrap_or_default())
+        .ok_or_else(|| Error::start(format!("{SOCKET_VARIABLE} names no descriptor")))?;
     // What floe's own starter left open is not the container's: a directory of the host among it would be a way out,
     // as long as this process lives (CVE-2024-21626).
-    sys::close_inherited_from(first + count).map_err(Error::at("close_range", "inherited descriptors"))?;
-    let mut fds = Vec::new();
-    for number in first..first + count {
-        let number = i32::try_from(number).unwrap_or(i32::MAX);
-        fds.push(
-            sys::take_inherited(number).map_err(Error::at("take over", format!("descriptor {number}")))?,
-        );
-    }
-    let socket = fds.remove(0);
-    Ok((Peer::new(UnixStream::from(socket)), fds))
+    sys::close_inherited_from(number.unsigned_abs() + 1)
+        .map_err(Error::at("close_range", "inherited descriptors"))?;
+    let socket =
+        sys::take_inherited(number).map_err(Error::at("take over", format!("descriptor {number}")))?;
+    Ok(Peer::new(UnixStream::from(socket)))
 }
 
-/// Reads `first,count`.
-fn numbers(text: &str) -> Option<(u32, u32)> {
-    let (first, count) = text.split_once(',')?;
-    let (first, count): (u32, u32) = (first.parse().ok()?, count.parse().ok()?);
-    (first >= 3 && (1..=MOST_PASSED).contains(&count) && first.checked_add(count).is_some())
-        .then_some((first, count))
+/// The number of a descriptor behind the standard streams.
+fn number(text: &str) -> Option<i32> {
+    text.parse().ok().filter(|number| (3..i32::MAX).contains(number))
 }
 
-fn run(mut peer: Peer, others: Vec<OwnedFd>) -> i32 {
-    let error = match stages(&mut peer, others) {
+fn run(mut peer: Peer) -> i32 {
+    let error = match stages(&mut peer) {
         Ok(()) => return 0,
         Err(error) => error,
     };
@@ -86,18 +76,15 @@ fn words(error: &Error) -> String {
     }
 }
 
-fn stages(peer: &mut Peer, others: Vec<OwnedFd>) -> Result<()> {
+fn stages(peer: &mut Peer) -> Result<()> {
     let Some(ToChild::Bootstrap(bootstrap)) = peer.receive()? else { return Err(gone()) };
     let shield = Shield::raise(bootstrap.join.is_empty())?;
-    let mut others = others.into_iter();
-    let mut next = |wanted: bool| if wanted { others.next() } else { None };
-    let (fifo, console) = (next(bootstrap.fifo), next(bootstrap.console));
     // Before anything of a container's could be in its place.
     let proc = Proc::of_host()?;
-    if !stage1::enter(peer, &bootstrap, &shield)? {
-        return Ok(());
+    match stage1::enter(peer, &bootstrap, &shield)? {
+        Some(handed) => stage2(peer, &bootstrap, &shield, proc, handed),
+        None => Ok(()),
     }
-    stage2(peer, &bootstrap, &shield, proc, fifo, console)
 }
 
 /// The name (`/proc/PID/comm`) of a process that runs floe's code still; `execve(2)` gives it the program's.
@@ -114,8 +101,7 @@ fn stage2(
     bootstrap: &Bootstrap,
     shield: &Shield,
     proc: Proc,
-    fifo: Option<OwnedFd>,
-    console: Option<OwnedFd>,
+    Handed { fifo, console }: Handed,
 ) -> Result<()> {
     let Some(ToChild::Config(config, filter)) = peer.receive()? else { return Err(gone()) };
     sys::reset_signals().map_err(Error::at("reset", "signals"))?;
@@ -175,11 +161,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_numbers_that_can_be_ours_are_taken() {
-        assert_eq!(numbers("3,1"), Some((3, 1)));
-        assert_eq!(numbers("13,3"), Some((13, 3)));
-        for bad in ["", "3", "2,1", "3,0", "3,4", "-1,1", "4294967295,3", "x,1"] {
-            assert_eq!(numbers(bad), None, "{bad}");
+    fn only_a_number_that_can_be_ours_is_taken() {
+        assert_eq!(number("3"), Some(3));
+        assert_eq!(number("13"), Some(13));
+        for bad in ["", "2", "-1", "3,1", "2147483647", "4294967295", "x"] {
+            assert_eq!(number(bad), None, "{bad}");
         }
     }
 }

@@ -13,13 +13,21 @@ use super::shield::Shield;
 use crate::cgroup::Doors;
 use crate::config::NamespaceKind;
 use crate::error::{Error, Result};
-use crate::launch::message::{Bootstrap, FromChild, Join, Peer, ToChild};
+use crate::launch::message::{Bootstrap, FromChild, Join, Passed, Peer, ToChild};
 use crate::sys::{self, Forked};
 
-/// Returns `true` in the new process, `false` in this one, which has nothing left to do.
-pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap, shield: &Shield) -> Result<bool> {
+/// What the new process has from the host.
+#[derive(Debug)]
+pub(super) struct Handed {
+    /// Where it waits for `start`.
+    pub(super) fifo: Option<OwnedFd>,
+    /// Where the master of its terminal goes.
+    pub(super) console: Option<OwnedFd>,
+}
+
+/// Returns something in the new process, and nothing in this one, which has nothing left to do.
+pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap, shield: &Shield) -> Result<Option<Handed>> {
     let root = bootstrap.root.as_deref().map(open_root).transpose()?;
-    let doors = bootstrap.cgroup.open()?;
     join(bootstrap)?;
     if let Some(root) = root {
         nix::unistd::fchdir(&root).map_err(Error::at("chdir", "the container's root"))?;
@@ -46,17 +54,45 @@ pub(super) fn enter(peer: &mut Peer, bootstrap: &Bootstrap, shield: &Shield) -> 
     }
     // The changes of user may have set it otherwise.
     shield.restore()?;
-    fork(peer, bootstrap, doors)
+    unshare(bootstrap)?;
+    peer.send(&FromChild::Unshared)?;
+    let Some(ToChild::Passed(passed)) = peer.receive()? else { return Err(gone()) };
+    let (handed, doors) = take(peer, passed)?;
+    Ok(fork(peer, bootstrap, doors)?.then_some(handed))
+}
+
+/// The namespaces that a process can make for itself. The kernel takes its time over a network, which floe uses for the
+/// cgroup. That namespace comes when the process is in its cgroup, and that of pids is only for the next process.
+fn unshare(bootstrap: &Bootstrap) -> Result<()> {
+    use NamespaceKind::{Ipc, Mount, Network, Uts};
+    for kind in [Mount, Uts, Ipc, Network].into_iter().filter(|kind| bootstrap.create.contains(kind)) {
+        nix::sched::unshare(kind.flag()).map_err(|errno| match errno {
+            Errno::ENOSPC => Error::start(format!(
+                "unshare the {kind} namespace: none is left (sysctl user.max_{}_namespaces)",
+                kind.proc_name()
+            )),
+            errno => Error::call("unshare", format!("the {kind} namespace"), errno),
+        })?;
+    }
+    Ok(())
+}
+
+/// Receives the descriptors.
+fn take(peer: &mut Peer, passed: Passed) -> Result<(Handed, Doors)> {
+    let mut fds = peer.receive_fds(passed.count())?.into_iter();
+    let mut next = |wanted: bool| if wanted { fds.next() } else { None };
+    let handed = Handed { fifo: next(passed.fifo), console: next(passed.console) };
+    let doors =
+        Doors { directory: next(passed.directory), tasks: passed.tasks.into_iter().zip(fds).collect() };
+    Ok((handed, doors))
 }
 
 fn fork(peer: &mut Peer, bootstrap: &Bootstrap, doors: Doors) -> Result<bool> {
-    let flags = bootstrap
-        .create
-        .iter()
-        // The cgroup namespace comes when the process is in its cgroup.
-        .filter(|kind| !matches!(kind, NamespaceKind::User | NamespaceKind::Cgroup | NamespaceKind::Time))
-        .fold(CloneFlags::CLONE_PARENT, |flags, kind| flags | kind.flag());
-    let mut placed = !bootstrap.cgroup.is_empty();
+    let mut flags = CloneFlags::CLONE_PARENT;
+    if bootstrap.create.contains(&NamespaceKind::Pid) {
+        flags |= NamespaceKind::Pid.flag();
+    }
+    let mut placed = !doors.is_empty();
     let forked = match sys::fork_into(flags, doors.directory.as_ref().map(AsFd::as_fd)) {
         // A cgroup that takes no process this way (threads, processes in cgroups of their own below, one process too many,
         // a kernel before 5.7) may take one from outside, and says why not.

@@ -14,7 +14,6 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Entrance;
 use crate::config::{Config, NamespaceKind};
 use crate::error::{Error, Result};
 use crate::seccomp::Filter;
@@ -28,6 +27,9 @@ const FROM_CHILD: u32 = 64 << 10;
 
 /// Longest failure in words, in bytes; its JSON is at most six times as long.
 const WORDS: usize = 8 << 10;
+
+/// Most descriptors in one piece: cgroups have a dozen hierarchies. The kernel takes 253 (`SCM_MAX_FD`, unix(7)).
+const FDS_AT_ONCE: usize = 16;
 
 /// What one side may send.
 pub(crate) trait Message: Serialize + DeserializeOwned {
@@ -53,16 +55,10 @@ pub(crate) struct Join {
 /// What stage 1 needs.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bootstrap {
-    /// The ways into its cgroup.
-    pub(crate) cgroup: Entrance,
     pub(crate) join: Vec<Join>,
     pub(crate) create: Vec<NamespaceKind>,
     /// Whether a container is joined.
     pub(crate) exec: bool,
-    /// Whether the exec fifo was passed.
-    pub(crate) fifo: bool,
-    /// Whether the console socket was passed.
-    pub(crate) console: bool,
     /// How many descriptors from 3 on are kept.
     pub(crate) preserve_fds: u32,
     /// The session keyring that it joins.
@@ -73,11 +69,33 @@ pub(crate) struct Bootstrap {
     pub(crate) root: Option<PathBuf>,
 }
 
+/// Descriptors that the process gets. They follow in the order of these fields ([`Peer::receive_fds`]).
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Passed {
+    /// Whether there is the exec fifo.
+    pub(crate) fifo: bool,
+    /// Whether there is the console socket.
+    pub(crate) console: bool,
+    /// Whether there is the directory of its version 2 cgroup.
+    pub(crate) directory: bool,
+    /// The paths of the files by which it enters its version 1 cgroups.
+    pub(crate) tasks: Vec<PathBuf>,
+}
+
+impl Passed {
+    /// How many they are.
+    pub(crate) fn count(&self) -> usize {
+        usize::from(self.fifo) + usize::from(self.console) + usize::from(self.directory) + self.tasks.len()
+    }
+}
+
 /// From floe to the child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToChild {
     /// Which namespaces.
     Bootstrap(Bootstrap),
+    /// The container has its name and its cgroup: go on to the fork.
+    Passed(Passed),
     /// The id maps are written.
     Mapped,
     /// The offsets of the clocks are written.
@@ -85,7 +103,7 @@ pub(crate) enum ToChild {
     /// What the container is to be, without its profile of system calls, and that profile compiled; the process is in
     /// its cgroup and has its network.
     Config(Box<Config>, Option<Filter>),
-    /// The tree that was wanted; its descriptor follows ([`Peer::receive_fd`]).
+    /// The tree that was wanted; its descriptor follows ([`Peer::receive_fds`]).
     Tree,
     /// The hooks outside have run, now it is the turn of those inside, with this state: then change the root.
     ChangeRoot(serde_json::Value),
@@ -102,6 +120,8 @@ pub(crate) enum FromChild {
     MapIds,
     /// The time namespace needs its offsets.
     SetClocks,
+    /// It has its namespaces and can fork.
+    Unshared,
     /// The container's process.
     Forked {
         /// Its number outside.
@@ -158,31 +178,43 @@ impl Peer {
         })
     }
 
-    /// Sends a descriptor, behind a message that says what it is.
-    pub(crate) fn send_fd(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
-        let fds = [fd];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        control.push(SendAncillaryMessage::ScmRights(&fds));
-        sendmsg(&self.0, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)
-            .map(drop)
-            .map_err(Error::at("send a descriptor over", "the start-up socket"))
+    /// Sends descriptors, behind a message that says what they are.
+    pub(crate) fn send_fds(&mut self, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        for fds in fds.chunks(FDS_AT_ONCE) {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_AT_ONCE))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            control.push(SendAncillaryMessage::ScmRights(fds));
+            match sendmsg(&self.0, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL) {
+                // As with a message.
+                Err(rustix::io::Errno::PIPE) => break,
+                other => other.map_err(Error::at("send descriptors over", "the start-up socket"))?,
+            };
+        }
+        Ok(())
     }
 
-    /// Receives one, close-on-exec.
-    pub(crate) fn receive_fd(&mut self) -> Result<OwnedFd> {
-        // One byte, so that nothing of the next message is taken with it.
-        let mut byte = [0u8];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut byte)];
-        recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
-            .map_err(Error::at("receive a descriptor over", "the start-up socket"))?;
-        let fd = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        fd.ok_or_else(|| Error::start("no descriptor came over the start-up socket"))
+    /// Receives as many, close-on-exec.
+    pub(crate) fn receive_fds(&mut self, count: usize) -> Result<Vec<OwnedFd>> {
+        let mut received = Vec::new();
+        while received.len() < count {
+            // One byte, so that nothing of the next message is taken with it.
+            let mut byte = [0u8];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_AT_ONCE))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut parts = [IoSliceMut::new(&mut byte)];
+            recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)
+                .map_err(Error::at("receive descriptors over", "the start-up socket"))?;
+            let before = received.len();
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(fds) = message {
+                    received.extend(fds);
+                }
+            }
+            if received.len() == before || received.len() > count {
+                return Err(Error::start("the wrong descriptors came over the start-up socket"));
+            }
+        }
+        Ok(received)
     }
 
     /// `None` when the other side is gone.
@@ -241,18 +273,29 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_arrives_between_messages() {
+    fn descriptors_arrive_between_messages() {
         let (one, two) = UnixStream::pair().unwrap();
         let (mut one, mut two) = (Peer::new(one), Peer::new(two));
-        one.send(&ToChild::Tree).unwrap();
-        one.send_fd(std::fs::File::open("/dev/null").unwrap().as_fd()).unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        for count in [1, FDS_AT_ONCE, 2 * FDS_AT_ONCE + 3] {
+            one.send(&ToChild::Tree).unwrap();
+            one.send_fds(&vec![null.as_fd(); count]).unwrap();
+            one.send(&ToChild::Execute).unwrap();
+            assert!(matches!(two.receive().unwrap(), Some(ToChild::Tree)));
+            let fds = two.receive_fds(count).unwrap();
+            assert!(fds.len() == count && fds.iter().all(|fd| rustix::fs::fstat(fd).is_ok()));
+            assert!(matches!(two.receive().unwrap(), Some(ToChild::Execute)));
+        }
         one.send(&ToChild::Execute).unwrap();
-        assert!(matches!(two.receive().unwrap(), Some(ToChild::Tree)));
-        let fd = two.receive_fd().unwrap();
-        assert!(rustix::fs::fstat(&fd).is_ok());
-        assert!(matches!(two.receive().unwrap(), Some(ToChild::Execute)));
-        one.send(&ToChild::Execute).unwrap();
-        assert!(two.receive_fd().is_err(), "a byte without one");
+        assert!(two.receive_fds(1).is_err(), "a byte without one");
+    }
+
+    #[test]
+    fn more_descriptors_than_were_announced_are_an_error() {
+        let (one, two) = UnixStream::pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        Peer::new(one).send_fds(&[null.as_fd(), null.as_fd()]).unwrap();
+        assert!(Peer::new(two).receive_fds(1).is_err());
     }
 
     #[test]

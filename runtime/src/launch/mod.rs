@@ -6,16 +6,19 @@
 //!
 //! ```text
 //!   floe                         stage 1 (floe init)          stage 2: the container's process
-//!    │ spawn; its OOM score
-//!    │ Bootstrap ──────────────►  │
-//!    │                            │ joins namespaces
+//!    │ spawn ([`Waiting`])        │ starts, waits
+//!    │ its OOM score              │
+//!    │ ── Bootstrap ───────────►  │
+//!    │ (the name, the cgroup)     │ joins namespaces
 //!    │ ◄── MapIds ────────────    │ unshared its user namespace
 //!    │ writes uid_map, gid_map    │
 //!    │ ── Mapped ──────────────►  │
 //!    │ ◄── SetClocks ─────────    │ unshared its time namespace
 //!    │ writes timens_offsets      │
 //!    │ ── ClocksSet ───────────►  │
-//!    │                            │ clone3(CLONE_PARENT, new namespaces, cgroup) ─► │ goes into its cgroup, waits
+//!    │ ◄── Unshared ──────────    │ unshared the others
+//!    │ ── Passed, descriptors ─►  │
+//!    │                            │ clone3(CLONE_PARENT, CLONE_NEWPID, cgroup) ───► │ goes into its cgroup, waits
 //!    │ ◄── Forked(pid) ───────    │ exits
 //!    │ ParentSide::place: its cgroup, where it could not go itself; ParentSide::placed: limits
 //!    │ ParentSide::network
@@ -49,27 +52,28 @@ mod fifo;
 mod id_maps;
 pub(crate) mod message;
 mod outside;
+mod spawn;
 mod user_namespace;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
-use command_fds::{CommandFdExt, FdMapping};
 use nix::unistd::Pid;
 
 use crate::cgroup::Entrance;
 use crate::config::{Config, MountIds, NamespaceKind, Seccomp};
 use crate::error::{Error, Result};
+use crate::seccomp::Filter;
 use crate::{labels, pidfd, rootfs, scheduling, seccomp};
-use message::{Bootstrap, FromChild, Join, Peer, ToChild};
+use message::{Bootstrap, FromChild, Join, Passed, Peer, ToChild};
+use spawn::Guard;
 use user_namespace::UserNamespaces;
 
 pub use fifo::{EXEC_FIFO, make_exec_fifo, open_exec_fifo};
 pub(crate) use fifo::{fail_at, waits_for_start};
+pub use spawn::Waiting;
 
-/// Tells the child under which number it finds the socket, and how many descriptors from there on are for it.
+/// Tells the child under which number it finds the socket.
 pub(crate) const SOCKET_VARIABLE: &str = "_FLOE_INIT_SOCKET";
 
 /// What kind of process is made.
@@ -107,10 +111,6 @@ pub struct LaunchPlan {
     pub kind: LaunchKind,
     /// Where the master of its terminal is sent, if it has one.
     pub console: Option<OwnedFd>,
-    /// How many descriptors from 3 on it inherits.
-    pub preserve_fds: u32,
-    /// Its standard streams.
-    pub streams: Streams,
     /// The session keyring that it joins; `None` leaves it the caller's.
     pub keyring: Option<String>,
 }
@@ -166,14 +166,21 @@ pub trait ParentSide {
     }
 }
 
-/// Launches the process and returns it when it is ready: the first process waits for `start`, another one has been
-/// executed. It is a child of the caller.
+/// A process that has heard what it is to be, and makes its namespaces. Dropped, it is ended.
+#[derive(Debug)]
+pub struct Begun {
+    plan: LaunchPlan,
+    guard: Guard,
+    peer: Peer,
+    /// The container that is joined.
+    joined: Option<OwnedFd>,
+}
+
+/// Tells `waiting` what it is to be. It goes on up to the fork, for which it needs its cgroup.
 ///
 /// # Errors
-/// [`Error::Child`] in the child's own words; [`Error::Refused`] for a limit that cannot be set; [`Error::Call`]. The
-/// process is gone then, and reaped.
-pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
-    outside::check_preserved(plan.preserve_fds)?;
+/// [`Error::Refused`] for what cannot be; [`Error::Call`].
+pub fn begin(waiting: Waiting, plan: LaunchPlan) -> Result<Begun> {
     outside::check_ids(&plan.config)?;
     labels::check(&plan.config.process)?;
     let joined = match plan.kind {
@@ -182,25 +189,33 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
         }
         LaunchKind::Init { .. } => None,
     };
-    let entrance = side.entrance();
-    let (ours, theirs) = UnixStream::pair().map_err(Error::at("socketpair", ""))?;
-    let mut guard = Guard { stage1: Some(spawn(plan, theirs)?), child: None };
+    let preserved = waiting.preserved();
+    let Waiting { guard, mut peer, .. } = waiting;
     // It does nothing before it has heard what it is to be, and hands this on to the process that it makes.
     outside::set_oom_score(guard.stage1_pid(), &plan.config.process)?;
     if joined.is_some() {
         scheduling::set_initial_affinity(Pid::from_raw(guard.stage1_pid()), &plan.config.process)?;
     }
-    let mut peer = Peer::new(ours);
-    peer.send(&ToChild::Bootstrap(bootstrap(plan, entrance)))?;
-    // While the other side starts.
-    let filter = plan.config.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let forked = until_forked(&mut peer, plan, &mut guard);
+    peer.send(&ToChild::Bootstrap(bootstrap(&plan, preserved)))?;
+    Ok(Begun { plan, guard, peer, joined })
+}
+
+/// Makes of it the process, and returns that when it is ready: the first process waits for `start`, another one has
+/// been executed. It is a child of the caller.
+///
+/// # Errors
+/// [`Error::Child`] in the child's own words; [`Error::Refused`] for a limit that cannot be set; [`Error::Call`]. The
+/// process is gone then, and reaped.
+pub fn launch(begun: Begun, side: &mut dyn ParentSide) -> Result<Pid> {
+    let Begun { plan, mut guard, mut peer, joined } = begun;
+    let plan = &plan;
+    let forked = until_forked(&mut peer, plan, side, &mut guard);
     if joined.as_ref().is_some_and(pidfd::has_ended) {
         // Then its number may be somebody else's, and so may the namespaces; or there was no fork into them any more,
         // which the kernel calls a lack of memory (pid_namespaces(7)).
         return Err(Error::start("the container's first process has ended"));
     }
-    let (pid, placed) = forked?;
+    let (pid, placed, filter) = forked?;
     if !placed {
         side.place(pid)?;
     }
@@ -225,9 +240,33 @@ pub fn launch(plan: &LaunchPlan, side: &mut dyn ParentSide) -> Result<Pid> {
     Ok(pid)
 }
 
+/// Hands over the descriptors.
+fn pass(peer: &mut Peer, plan: &LaunchPlan, entrance: &Entrance) -> Result<()> {
+    let fifo = match &plan.kind {
+        LaunchKind::Init { state_dir } => Some(fifo::for_child(state_dir)?),
+        LaunchKind::Exec { .. } => None,
+    };
+    let doors = entrance.open()?;
+    peer.send(&ToChild::Passed(Passed {
+        fifo: fifo.is_some(),
+        console: plan.console.is_some(),
+        directory: doors.directory.is_some(),
+        tasks: doors.tasks.iter().map(|(path, _)| path.clone()).collect(),
+    }))?;
+    let single = [&fifo, &plan.console, &doors.directory].into_iter().flatten();
+    let fds: Vec<_> = single.chain(doors.tasks.iter().map(|(_, file)| file)).map(AsFd::as_fd).collect();
+    peer.send_fds(&fds)
+}
+
 /// Stage 1's part. The process that comes out of it is the guard's.
-/// Also says whether it is in its cgroup.
-fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result<(Pid, bool)> {
+/// Also says whether it is in its cgroup, and has the profile of system calls compiled.
+fn until_forked(
+    peer: &mut Peer,
+    plan: &LaunchPlan,
+    side: &dyn ParentSide,
+    guard: &mut Guard,
+) -> Result<(Pid, bool, Option<Filter>)> {
+    let mut filter = None;
     loop {
         match heard(peer, plan)? {
             FromChild::MapIds => {
@@ -238,11 +277,16 @@ fn until_forked(peer: &mut Peer, plan: &LaunchPlan, guard: &mut Guard) -> Result
                 outside::set_clocks(guard.stage1_pid(), &plan.config.time_offsets)?;
                 peer.send(&ToChild::ClocksSet)?;
             }
+            FromChild::Unshared => {
+                pass(peer, plan, &side.entrance())?;
+                // While the other side forks.
+                filter = plan.config.seccomp.as_ref().map(seccomp::compile).transpose()?;
+            }
             FromChild::Forked { pid, placed } if pid > 0 => {
                 let pid = Pid::from_raw(pid);
                 guard.child = Some(pid);
                 guard.reap_stage1();
-                return Ok((pid, placed));
+                return Ok((pid, placed, filter));
             }
             _ => return Err(out_of_order()),
         }
@@ -257,7 +301,7 @@ fn until_ready(peer: &mut Peer, plan: &LaunchPlan, side: &mut dyn ParentSide, pi
             FromChild::WantTree(number) => {
                 let tree = tree(plan, number, pid, &mut namespaces)?;
                 peer.send(&ToChild::Tree)?;
-                peer.send_fd(tree.as_fd())?;
+                peer.send_fds(&[tree.as_fd()])?;
             }
             FromChild::Mounted => {
                 let state = side.mounted(pid)?;
@@ -323,43 +367,7 @@ fn out_of_order() -> Error {
     Error::start("it said something out of order")
 }
 
-fn spawn(plan: &LaunchPlan, socket: UnixStream) -> Result<Child> {
-    let first = 3 + i32::try_from(plan.preserve_fds).unwrap_or(0);
-    let mut passed = vec![OwnedFd::from(socket)];
-    if let LaunchKind::Init { state_dir } = &plan.kind {
-        passed.push(fifo::for_child(state_dir)?);
-    }
-    if let Some(console) = &plan.console {
-        passed.push(console.try_clone().map_err(Error::at("duplicate", "the console socket"))?);
-    }
-    spawn_init(passed, first, &plan.streams)
-}
-
-/// Starts `floe init` with these descriptors, from number `first` on; the first of them is its socket.
-fn spawn_init(passed: Vec<OwnedFd>, first: i32, streams: &Streams) -> Result<Child> {
-    let program_file = exe::OwnProgram::open(first + 3)?;
-    let program = program_file.path();
-    let mut command = Command::new(&program);
-    command.arg("init").env_clear().env(SOCKET_VARIABLE, format!("{first},{}", passed.len()));
-    let mappings =
-        (first..).zip(passed).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd }).collect();
-    command.fd_mappings(mappings).map_err(|error| {
-        Error::call("pass descriptors to", program.display(), std::io::Error::other(error.to_string()))
-    })?;
-    let Streams { input, output, error } = streams;
-    let own = |stream: &Option<OwnedFd>| match stream {
-        Some(stream) => {
-            Ok(Stdio::from(stream.try_clone().map_err(Error::at("duplicate", "a standard stream"))?))
-        }
-        None => Ok(Stdio::inherit()),
-    };
-    command.stdin(own(input)?).stdout(own(output)?).stderr(own(error)?);
-    let child = command.spawn().map_err(Error::at("exec", &program))?;
-    drop(program_file);
-    Ok(child)
-}
-
-fn bootstrap(plan: &LaunchPlan, cgroup: Entrance) -> Bootstrap {
+fn bootstrap(plan: &LaunchPlan, preserve_fds: u32) -> Bootstrap {
     let join = match &plan.kind {
         LaunchKind::Exec { init } => NamespaceKind::ALL
             .iter()
@@ -382,13 +390,10 @@ fn bootstrap(plan: &LaunchPlan, cgroup: Entrance) -> Bootstrap {
     };
     let exec = matches!(plan.kind, LaunchKind::Exec { .. });
     Bootstrap {
-        cgroup,
         join,
         create,
         exec,
-        fifo: !exec,
-        console: plan.console.is_some(),
-        preserve_fds: plan.preserve_fds,
+        preserve_fds,
         keyring: plan.keyring.clone(),
         clocks: !exec && !plan.config.time_offsets.is_empty(),
         root: match plan.kind {
@@ -398,38 +403,5 @@ fn bootstrap(plan: &LaunchPlan, cgroup: Entrance) -> Bootstrap {
             }
             _ => None,
         },
-    }
-}
-
-/// Ends what was started when the launch fails.
-struct Guard {
-    stage1: Option<Child>,
-    child: Option<Pid>,
-}
-
-impl Guard {
-    fn stage1_pid(&self) -> i32 {
-        self.stage1.as_ref().map_or(0, |child| i32::try_from(child.id()).unwrap_or(0))
-    }
-
-    fn reap_stage1(&mut self) {
-        if let Some(mut child) = self.stage1.take() {
-            // It has nothing left to do but to exit.
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.stage1.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if let Some(pid) = self.child.take() {
-            // Not yet waited for, so the number is still this process's.
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-            let _ = nix::sys::wait::waitpid(pid, None);
-        }
     }
 }

@@ -1,10 +1,9 @@
 //! User namespaces that only hold a map of ids, for id-mapped mounts (mount_setattr(2)).
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 
-use super::message::{Bootstrap, FromChild, Peer, ToChild};
-use super::{Guard, Streams, id_maps, out_of_order, spawn_init};
+use super::message::{Bootstrap, FromChild, ToChild};
+use super::{Streams, Waiting, id_maps, out_of_order};
 use crate::config::{IdMaps, NamespaceKind};
 use crate::error::{Error, Result};
 
@@ -29,10 +28,7 @@ impl UserNamespaces {
 /// A child goes into a new one, gets its maps as a container's process does, and is ended: the descriptor is what keeps
 /// the namespace.
 fn make(maps: &IdMaps) -> Result<OwnedFd> {
-    let (ours, theirs) = UnixStream::pair().map_err(Error::at("socketpair", ""))?;
-    let guard =
-        Guard { stage1: Some(spawn_init(vec![OwnedFd::from(theirs)], 3, &Streams::default())?), child: None };
-    let mut peer = Peer::new(ours);
+    let Waiting { guard, mut peer, .. } = Waiting::start(0, &Streams::default())?;
     let create = vec![NamespaceKind::User];
     peer.send(&ToChild::Bootstrap(Bootstrap { create, ..Bootstrap::default() }))?;
     match peer.receive()? {

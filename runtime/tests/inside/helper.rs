@@ -7,7 +7,9 @@ use std::process::{Command, Output};
 
 use floe_runtime::cgroup::Entrance;
 use floe_runtime::config::Capability;
-use floe_runtime::launch::{LaunchKind, LaunchPlan, ParentSide, Streams, launch, make_exec_fifo};
+use floe_runtime::launch::{
+    LaunchKind, LaunchPlan, ParentSide, Streams, Waiting, begin, launch, make_exec_fifo,
+};
 use floe_runtime::{Blueprint, ContainerId, CreateOptions, Store};
 use nix::unistd::Pid;
 use rustix::thread::CapabilitySet;
@@ -88,7 +90,7 @@ fn create_with_networks(bundle: &Path) {
     blueprint.config.networks = serde_json::from_str(&networks).unwrap();
     let store = Store::open(&bundle.join("state")).unwrap();
     let id = ContainerId::parse(&format!("floe-inside-helper-{}", std::process::id())).unwrap();
-    if let Err(error) = store.create_of(&id, blueprint, CreateOptions::default()) {
+    if let Err(error) = store.create_of(&id, || Ok(blueprint), CreateOptions::default()) {
         println!("{}", full(&error));
     }
 }
@@ -127,15 +129,9 @@ fn launch_and_stay(bundle: &Path, signal: i32) {
     config.process.user.uid = 1000;
     make_exec_fifo(bundle).unwrap();
     let kind = LaunchKind::Init { state_dir: bundle.to_owned() };
-    let plan = LaunchPlan {
-        config,
-        kind,
-        console: None,
-        preserve_fds: 0,
-        keyring: None,
-        streams: Streams::default(),
-    };
-    match launch(&plan, &mut Nobody) {
+    let plan = LaunchPlan { config, kind, console: None, keyring: None };
+    let waiting = Waiting::start(0, &Streams::default()).unwrap();
+    match begin(waiting, plan).and_then(|begun| launch(begun, &mut Nobody)) {
         Ok(pid) => println!("{pid}"),
         Err(error) => println!("{}", full(&error)),
     }

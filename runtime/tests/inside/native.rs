@@ -66,7 +66,7 @@ fn create(bundle: &Bundle, config: &Value, process: &ProcessArguments) -> Result
     let file = bundle.path().join("container.json");
     fs::write(&file, config.to_string()).unwrap();
     let blueprint = Blueprint::native(&file, process)?;
-    let container = bundle.store().create_of(&next_id(), blueprint, CreateOptions::default())?;
+    let container = bundle.store().create_of(&next_id(), || Ok(blueprint), CreateOptions::default())?;
     Ok(Running::of(container, bundle.path()))
 }
 

@@ -141,7 +141,7 @@ impl Bundle {
         self.write();
         let mut blueprint = Blueprint::of_bundle(self.path())?;
         change(&mut blueprint.config);
-        let container = self.store().create_of(&next_id(), blueprint, CreateOptions::default())?;
+        let container = self.store().create_of(&next_id(), || Ok(blueprint), CreateOptions::default())?;
         Ok(Running::of(container, self.path()))
     }
 
