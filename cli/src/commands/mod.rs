@@ -21,6 +21,7 @@ mod state;
 mod tree;
 mod update;
 mod verify;
+mod watched;
 
 use std::io::Write;
 use std::process::ExitCode;
