@@ -72,6 +72,12 @@ pub enum Error {
         /// What it looks like.
         what: &'static str,
     },
+    /// The folder is none of CRIU's.
+    #[error("{path} holds no snapshot: inventory.img is missing, which every folder of CRIU's images has", path = path.display())]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A newer floe wrote it.
     #[error("{path} has format version {found}, and this floe reads up to {known}; use the floe that wrote it, or a newer one", path = path.display())]
     TooNew {
@@ -151,7 +157,13 @@ fn hint_for(source: &std::io::Error) -> &'static str {
 impl Error {
     /// Whether the snapshot is damaged or not trusted (exit code 4).
     pub fn is_damage(&self) -> bool {
-        matches!(self, Error::Damaged { .. } | Error::NotAFloeArchive { .. } | Error::BadImage { .. })
+        matches!(
+            self,
+            Error::Damaged { .. }
+                | Error::NotAFloeArchive { .. }
+                | Error::NoImages { .. }
+                | Error::BadImage { .. }
+        )
     }
 
     pub(crate) fn io(call: &'static str, path: &Path, source: std::io::Error) -> Self {

@@ -24,6 +24,7 @@ mod archive;
 mod archive_file;
 pub mod criu;
 mod cutter;
+mod directory;
 mod error;
 #[cfg(test)]
 mod forged;
@@ -46,6 +47,7 @@ mod unpack;
 
 pub use archive::Archive;
 pub use archive_file::{ArchiveFile, ArchivePath, Sealed, WriterOptions};
+pub use directory::{Directory, DirectoryPath};
 pub use error::{Error, Part, Result};
 pub use manifest::{
     Area, AreaKind, Container, Cpu, Descriptor, FORMAT_VERSION, FrameRef, Head, Index, Manifest, Member,

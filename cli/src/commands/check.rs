@@ -103,7 +103,11 @@ fn snapshot(criu: &Criu, place: &str) -> anyhow::Result<Answer> {
     let missing: Vec<&str> =
         manifest.cpu.features.iter().filter(|name| !here.contains(*name)).map(String::as_str).collect();
     let mut lines: Vec<String> = blockers.iter().map(ToString::to_string).collect();
-    if lines.is_empty() {
+    if lines.is_empty() && manifest.criu.is_empty() {
+        lines.push(format!(
+            "{place} fits together; it was not made by floe, and cannot be restored by it yet"
+        ));
+    } else if lines.is_empty() {
         lines.push(format!(
             "{place} is whole, and was made with criu {} (here: {})",
             manifest.criu,

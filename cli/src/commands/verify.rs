@@ -43,24 +43,33 @@ impl Progress for Watched {
 
 pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let json = arguments.format == Format::Json;
-    let verified = in_form(json, verify(globals, arguments))?;
+    let (verified, digests) = in_form(json, verify(globals, arguments))?;
     if json {
         let Verified { members, frames, bytes, plain_bytes } = verified;
-        let value = json!({"members": members, "frames": frames, "bytes": bytes, "plain_bytes": plain_bytes});
+        let value = json!({"members": members, "frames": frames, "bytes": bytes, "plain_bytes": plain_bytes, "digests": digests});
         say(&format!("{value}\n"))?;
     } else {
         let Verified { members, frames, bytes, .. } = verified;
         let size = size(bytes);
-        say(&format!("{} is whole: {members} members in {frames} frames, {size}\n", arguments.place))?;
+        let place = &arguments.place;
+        say(&match (digests, frames) {
+            (false, _) => format!(
+                "{place} fits together ({members} images, {size}); no digest tells whether it was changed\n"
+            ),
+            (true, 0) => format!("{place} is whole: {members} files, {size}\n"),
+            (true, _) => format!("{place} is whole: {members} members in {frames} frames, {size}\n"),
+        })?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn verify(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Verified> {
+fn verify(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Verified, bool)> {
     let watched = Watched { shown: Shown::new(arguments.progress, globals), cancel: cancel_on_signals()? };
     watched.shown.phase(Phase::Unpack);
     let archive = places::source(&arguments.place)?;
     let verified = archive.verify(&watched);
     watched.shown.finish();
-    Ok(verified?)
+    // Images that floe did not write have none.
+    let digests = archive.members().iter().any(|member| !member.digest.is_empty());
+    Ok((verified?, digests))
 }

@@ -79,6 +79,13 @@ impl Plan {
             what,
             hint: "restore it with the floe that wrote it, or a newer one".to_owned(),
         };
+        if !manifest.extra.contains_key(OUTSIDE_KEY) {
+            return Err(Error::Unfit {
+                what: "it was not written by floe, and what it had outside is not read out of images yet"
+                    .to_owned(),
+                hint: "restore it with the runtime that wrote it".to_owned(),
+            });
+        }
         let outside: Outside = serde_json::from_value(part(OUTSIDE_KEY))
             .map_err(|error| unfit(format!("what it had outside is not understood ({error})")))?;
         let choices = serde_json::from_value(part(CHOICES_KEY))

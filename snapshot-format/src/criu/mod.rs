@@ -9,6 +9,7 @@ pub mod files;
 mod framing;
 pub mod ids;
 pub mod memory;
+pub mod mounts;
 pub mod pagemap;
 pub mod sockets;
 pub mod stats;
