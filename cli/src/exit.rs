@@ -1,6 +1,7 @@
 //! Errors as words and exit codes.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use floe_criu_bridge::Error as Bridge;
@@ -53,12 +54,16 @@ pub fn report(error: &anyhow::Error, globals: &Globals) -> ExitCode {
             "process": told.process,
             "path": told.path,
             "log": told.evidence,
+            "log_file": told.log,
         }});
         let _ = writeln!(std::io::stdout(), "{object}");
     } else {
         logging::complain(&format!("floe: {}", told.line()));
         for line in &told.evidence {
             logging::complain(&format!("  {line}"));
+        }
+        if let Some(log) = &told.log {
+            logging::complain(&format!("  criu's whole log: {}", log.display()));
         }
     }
     logging::to_file(globals, "error", &told.line());
@@ -72,6 +77,7 @@ struct Told {
     process: Option<i32>,
     path: Option<String>,
     evidence: Vec<String>,
+    log: Option<PathBuf>,
 }
 
 impl Told {
@@ -83,6 +89,7 @@ impl Told {
             process: None,
             path: None,
             evidence: Vec::new(),
+            log: None,
         };
         let bridge = error.downcast_ref::<Bridge>();
         if let Some(bridge) = bridge {
@@ -103,7 +110,11 @@ impl Told {
 
     fn details(&mut self, error: &Bridge) {
         match error.innermost() {
-            Bridge::Criu(failure) => self.evidence.clone_from(&failure.lines),
+            Bridge::Criu(failure) => {
+                self.process = failure.pid;
+                self.evidence.clone_from(&failure.lines);
+                self.log.clone_from(&failure.log);
+            }
             Bridge::Blocked(blockers) => {
                 self.process = blockers.first().and_then(|first| first.pid);
                 self.path = blockers.first().map(|first| first.on.clone());

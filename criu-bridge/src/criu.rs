@@ -1,11 +1,13 @@
 //! A CRIU that was found, asked who it is, and fits this kernel.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rust_criu::rust_criu_protobuf::rpc::{Criu_features, Criu_opts, Criu_req, Criu_req_type};
 
 use crate::error::{Error, Result};
+use crate::failure::{Evidence, Failure};
 use crate::progress::Phase;
 use crate::session::{Answer, Handler, Session};
 use crate::version::{OLDEST, OLDEST_FOR_VVAR_VCLOCK, Version};
@@ -107,13 +109,14 @@ impl Criu {
             return Ok(());
         }
         let log = scratch.read_text("check.log");
-        Err(Error::Criu(Box::new(crate::failure::Failure::read(
-            Phase::Collect,
-            None,
-            "",
-            &log,
-            &outcome.stderr,
-        ))))
+        Err(Error::Criu(Box::new(Failure::of(&Evidence {
+            phase: Phase::Collect,
+            errno: None,
+            message: "",
+            log: &log,
+            stderr: &outcome.stderr,
+            names: &BTreeMap::new(),
+        }))))
     }
 
     fn ask(&self, request: &Criu_req) -> Result<rust_criu::rust_criu_protobuf::rpc::Criu_resp> {

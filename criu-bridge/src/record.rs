@@ -71,6 +71,12 @@ impl Records {
         }
     }
 
+    /// Where the logs of failures are kept: beside the records.
+    pub fn failures(&self) -> PathBuf {
+        let name = if self.0.ends_with("@records") { "@failures" } else { "failures" };
+        self.0.with_file_name(name)
+    }
+
     /// Does what floes that were killed while CRIU worked could not do any more.
     pub fn sweep(&self) {
         crate::leftover::sweep(&self.0);

@@ -90,6 +90,21 @@ impl<'a> Dump<'a> {
         }
     }
 
+    /// What it is made with.
+    pub(crate) fn tools(&self) -> Tools<'a> {
+        self.job.tools
+    }
+
+    /// What was found before.
+    pub(crate) fn plan(&self) -> &'a Plan {
+        self.job.plan
+    }
+
+    /// The container's name.
+    pub(crate) fn container_id(&self) -> String {
+        self.container.id().to_string()
+    }
+
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.job.tools.progress.phase(phase);

@@ -32,7 +32,7 @@ pub use seal::cpu_features;
 use crate::cancel::Cancel;
 use crate::criu::Criu;
 use crate::error::{Error, Result};
-use crate::failure::Failure;
+use crate::failure::{Failure, Work};
 use crate::leftover::Watch;
 use crate::pages::PageReceiver;
 use crate::preflight::Blocker;
@@ -221,30 +221,16 @@ fn failed(mut dump: Dump<'_>, outcome: Outcome, scratch: &Scratch) -> Error {
         Some(error @ Error::Snapshot(_)) if !cut => error,
         _ => {
             let log = scratch.read_text(request::LOG);
-            let errno =
-                outcome.reply.as_ref().filter(|reply| reply.has_cr_errno()).map(|reply| reply.cr_errno());
-            let message = match (&outcome.reply, outcome.status.code()) {
-                (Some(reply), _) => reply.cr_errmsg().to_owned(),
-                (None, _) => String::new(),
+            let work = Work {
+                folder: &dump.tools().records.failures(),
+                subject: &dump.container_id(),
+                verb: "dump",
+                phase,
             };
-            let mut failure = Failure::read(phase, errno, &message, &log, &outcome.stderr);
-            if outcome.reply.is_none() {
-                failure.reason = died(&outcome.status, &failure.reason);
-            }
-            Error::Criu(Box::new(failure))
+            let names = dump.pids.iter().chain(&dump.plan().pids);
+            let names = names.map(|pid| (*pid, Task::look(*pid).name)).collect();
+            Error::Criu(Box::new(Failure::explain(&outcome, work, &log, &names)))
         }
-    }
-}
-
-pub(crate) fn died(status: &std::process::ExitStatus, reason: &str) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match status.signal() {
-        Some(signal) => {
-            let name = nix::sys::signal::Signal::try_from(signal)
-                .map_or_else(|_| signal.to_string(), |s| s.to_string());
-            format!("criu was killed by {name}")
-        }
-        None => reason.to_owned(),
     }
 }
 

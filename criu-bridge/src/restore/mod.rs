@@ -27,7 +27,7 @@ use nix::unistd::Pid;
 use crate::cancel::Cancel;
 use crate::checkpoint::Tools;
 use crate::error::{Error, Result};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::leftover::Watch;
 use crate::progress::{Phase, Progress};
 use crate::scratch::Scratch;
@@ -206,26 +206,22 @@ fn run(
         .filter(|pid| *pid > 0);
     let (Some(pid), true) = (handler.pid.or(replied), outcome.succeeded()) else {
         let phase = handler.phase;
+        let subject = handler.reservation.id().to_string();
         handler.give_up(replied);
-        return Err(explain(outcome, phase, scratch));
+        return Err(explain(outcome, phase, work, &subject));
     };
     let container = handler.reservation.keep()?;
     Ok((container, pid))
 }
 
-fn explain(outcome: Outcome, phase: Phase, scratch: &Scratch) -> Error {
+fn explain(outcome: Outcome, phase: Phase, work: Work<'_>, subject: &str) -> Error {
     if let Some(veto) = outcome.veto {
         return veto;
     }
-    let log = scratch.read_text(request::LOG);
-    let reply = outcome.reply.as_ref();
-    let errno = reply.filter(|reply| reply.has_cr_errno()).map(|reply| reply.cr_errno());
-    let message = reply.map_or("", |reply| reply.cr_errmsg());
-    let mut failure = Failure::read(phase, errno, message, &log, &outcome.stderr);
-    if outcome.reply.is_none() {
-        failure.reason = crate::checkpoint::died(&outcome.status, &failure.reason);
-    }
-    Error::Criu(Box::new(failure))
+    let log = work.scratch.read_text(request::LOG);
+    let folder = work.tools.records.failures();
+    let kept = failure::Work { folder: &folder, subject, verb: "restore", phase };
+    Error::Criu(Box::new(Failure::explain(&outcome, kept, &log, &work.plan.names)))
 }
 
 /// Hears what CRIU does.

@@ -1,5 +1,6 @@
 //! What stands for the outside on this host now.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,8 @@ pub(crate) struct Plan {
     /// Whether this host made it, byte for byte, of a container of this very bundle.
     pub(crate) own: bool,
     criu: String,
+    /// Names of its processes, by their pids in the container.
+    pub(crate) names: BTreeMap<i32, String>,
 }
 
 /// What is to be restored: of the bundle that was named, or else of what this host remembers.
@@ -125,6 +128,7 @@ impl Plan {
             paused,
             own,
             criu: manifest.criu.clone(),
+            names: manifest.tasks.iter().map(|task| (task.pid.cast_signed(), task.name.clone())).collect(),
         })
     }
 

@@ -1,0 +1,103 @@
+//! The network namespace, and the tools that criu calls for it: net.c, netfilter.c, tun.c, sk-tcp.c.
+
+use super::During::{Dump, Either, Restore};
+use super::Known;
+
+pub(super) const KNOWN: &[Known] = &[
+    Known::new(
+        "link-unsupported",
+        Dump,
+        &["Unsupported link", "kind"],
+        "the container has a network interface of a kind that criu does not know",
+        "remove the interface before the checkpoint, or join a network namespace that is made outside",
+        "(00.007000) Error (criu/net.c:650): net: Unsupported link 3 (type 1 kind wireguard)",
+    ),
+    Known::new(
+        "network-lock-nftables",
+        Either,
+        &["Locking", "failed using nftables"],
+        "connections could not be held back while the container stands still: nftables refused the rules",
+        "load the kernel modules nf_tables and nft_ct, or choose another way with --network-lock",
+        "(00.006000) Error (criu/netfilter.c:276): Locking connection failed using nftables",
+    ),
+    Known::new(
+        "network-lock-iptables",
+        Either,
+        &["Locking network failed: iptables-restore returned"],
+        "packets could not be held back while the container stands still: iptables-restore failed or is missing",
+        "install iptables, or choose another way with --network-lock",
+        "(00.006001) Error (criu/net.c:3282): net: Locking network failed: iptables-restore returned -1. This may be connected to disabled CONFIG_NETFILTER_XT_MARK kernel build config option.",
+    ),
+    Known::new(
+        "nftables-not-built-in",
+        Either,
+        &["CRIU was built without libnftables support"],
+        "this criu cannot use nftables",
+        "choose --network-lock iptables, or a criu that was built with libnftables",
+        "(00.006002) Error (criu/netfilter.c:233): CRIU was built without libnftables support",
+    ),
+    Known::new(
+        "nftables-restore",
+        Restore,
+        &["nft command error"],
+        "the container's packet filter (nftables) could not be set up again",
+        "look at the lines around it; load the kernel modules that its rules need",
+        "(00.016002)      1: Error (criu/net.c:2572): net: nft command error:",
+    ),
+    Known::new(
+        "iptables-missing",
+        Restore,
+        &["Can't restore", "no legacy version present"],
+        "the container's packet filter (iptables) could not be set up again: the tools are not installed",
+        "install iptables",
+        "(00.016003)      1: Error (criu/net.c:2494): net: Can't restore iptables dump - no legacy version present",
+    ),
+    Known::new(
+        "ip-tool",
+        Either,
+        &["IP tool failed on"],
+        "addresses or routes of the container's network namespace could not be saved or set: `ip` failed or is missing",
+        "install iproute2; look at the lines around it",
+        "(00.007001) Error (criu/net.c:1969): net: IP tool failed on addr save  ",
+    ),
+    Known::new(
+        "tool-missing",
+        Either,
+        &["execvp(", "failed:"],
+        "a program that criu calls is not installed, or not in PATH",
+        "install it (iproute2, iptables, tar)",
+        "Error (criu/util.c:641): execvp(\"ip\", ...) failed: No such file or directory",
+    ),
+    Known::new(
+        "tun-outside",
+        Dump,
+        &["Net namespace is required to dump tun link"],
+        "a process uses a tun device, and the container shares its network namespace with the host",
+        "give the container a network namespace of its own",
+        "(00.007010) Error (criu/tun.c:306): tun: Net namespace is required to dump tun link",
+    ),
+    Known::new(
+        "tcp-repair",
+        Dump,
+        &["libsoccr_save() failed"],
+        "the state of a TCP connection could not be read (TCP_REPAIR)",
+        "run floe with CAP_NET_ADMIN in the network namespace; or pass --tcp close",
+        "(00.014600) Error (criu/sk-tcp.c:147): tcp: libsoccr_save() failed with -1",
+    ),
+    Known::new(
+        "empty-netns",
+        Dump,
+        &["Unable to dump more than one netns"],
+        "a process has a network namespace within the container's, and --empty-ns was given",
+        "end it before the checkpoint, or leave --empty-ns out",
+        "(00.007020) Error (criu/net.c:2859): net: Unable to dump more than one netns if the --emptyns is set",
+    ),
+    Known::new(
+        "diag-module",
+        Dump,
+        &["Diag module missing"],
+        "the kernel does not tell of its sockets (sock_diag)",
+        "load the modules unix_diag, inet_diag, udp_diag, packet_diag and netlink_diag",
+        "(00.007030) Error (criu/sockets.c:210): sockets: Diag module missing (-2)",
+    ),
+];
