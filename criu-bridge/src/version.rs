@@ -27,6 +27,13 @@ impl Version {
         Self { major, minor, sublevel }
     }
 
+    /// The version in a text such as `4.1.1`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split('.').map(str::parse);
+        let (major, minor) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+        Some(Self::new(major, minor, numbers.next().and_then(Result::ok).unwrap_or(0)))
+    }
+
     /// How the page-server messages of this release are laid out.
     pub fn page_wire(self) -> PageWire {
         if self >= Self::new(4, 2, 0) { PageWire::Wide } else { PageWire::Narrow }
@@ -74,5 +81,9 @@ mod tests {
     fn a_zero_sublevel_is_not_printed() {
         assert_eq!(Version::new(4, 2, 0).to_string(), "4.2");
         assert_eq!(Version::new(4, 1, 1).to_string(), "4.1.1");
+        for version in [Version::new(4, 2, 0), Version::new(4, 1, 1)] {
+            assert_eq!(Version::parse(&version.to_string()), Some(version));
+        }
+        assert_eq!(Version::parse("next"), None);
     }
 }

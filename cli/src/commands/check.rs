@@ -1,25 +1,41 @@
 //! `floe check`
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use floe_criu_bridge::checkpoint::{self, Options};
+use floe_criu_bridge::checkpoint::{self, Options, Tools};
+use floe_criu_bridge::preflight::{self, Asked, Finding, Weight};
+use floe_criu_bridge::record::Records;
 use floe_criu_bridge::{Blocker, Criu, Error};
 use floe_snapshot_format::Unheard;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::checkpoint::allowed::Allowed;
+use super::checkpoint::network::Network;
 use super::{container, in_form, say};
-use crate::args::{Format, Globals};
+use crate::args::{Format, Globals, ProgressForm};
 use crate::places;
+use crate::progress::Shown;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Name of a container: can it be checkpointed as it is? Nothing is frozen.
     id: Option<String>,
-    /// An archive: is it whole, and can this host read it?
-    #[arg(long, value_name = "PLACE", conflicts_with = "id")]
+    /// A process with everything that descends from it: can it be checkpointed as it is? Nothing is frozen.
+    #[arg(long, value_name = "PID", conflicts_with = "id")]
+    pid: Option<i32>,
+    /// An archive: is it whole, and can it be restored on this host?
+    #[arg(long, value_name = "PLACE", conflicts_with_all = ["id", "pid"])]
     from: Option<String>,
+    /// The bundle that the archive would be restored with; by default the one that this host remembers.
+    #[arg(long, short, value_name = "DIR", requires = "from")]
+    bundle: Option<PathBuf>,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    allowed: Allowed,
     /// How the result is printed.
     #[arg(long, default_value = "text")]
     format: Format,
@@ -42,15 +58,33 @@ struct Answer {
     value: Value,
 }
 
+impl Answer {
+    /// What was found, with `good` for where nothing is in the way, and `about` what it was found about.
+    fn of(findings: &[Finding], good: String, about: &[(&str, Value)]) -> Self {
+        let blocks = |finding: &&Finding| finding.weight == Weight::Blocker;
+        let fit = !findings.iter().any(|finding| blocks(&finding));
+        let mut lines = if fit { vec![good] } else { Vec::new() };
+        lines.extend(findings.iter().map(ToString::to_string));
+        let mut value: Map<String, Value> =
+            about.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let (blockers, warnings): (Vec<&Finding>, Vec<&Finding>) = findings.iter().partition(blocks);
+        value.insert("fit".to_owned(), json!(fit));
+        value.insert("blockers".to_owned(), json!(blockers));
+        value.insert("warnings".to_owned(), json!(warnings));
+        Self { fit, lines, value: Value::Object(value) }
+    }
+}
+
 fn ask(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Answer> {
     let criu = Criu::locate(globals.criu.as_deref())?;
     criu.check()?;
     if let Some(place) = &arguments.from {
-        return snapshot(&criu, place);
+        return snapshot(globals, arguments, &criu, place);
     }
-    match &arguments.id {
-        Some(id) => of_container(globals, id),
-        None => host(&criu),
+    match (&arguments.id, arguments.pid) {
+        (Some(id), _) => of_container(globals, arguments, id),
+        (None, Some(pid)) => of_tree(arguments, pid),
+        (None, None) => host(&criu),
     }
 }
 
@@ -71,58 +105,53 @@ fn host(criu: &Criu) -> anyhow::Result<Answer> {
     })
 }
 
-fn of_container(globals: &Globals, id: &str) -> anyhow::Result<Answer> {
-    let found = checkpoint::collect(&container(globals, id)?, &Options::default());
-    let blockers: Vec<Blocker> = match found {
-        Ok(_) => Vec::new(),
-        Err(Error::Blocked(blockers)) => blockers,
-        Err(error) => return Err(error.into()),
-    };
-    let mut lines: Vec<String> = blockers.iter().map(ToString::to_string).collect();
-    if lines.is_empty() {
-        lines.push(format!("{id} can be checkpointed"));
+fn options(arguments: &Arguments) -> Options {
+    let Arguments { network, allowed, .. } = arguments;
+    Options {
+        tcp: network.tcp(),
+        file_locks: allowed.file_locks,
+        ext_unix_sk: allowed.ext_unix_sk,
+        shell_job: allowed.shell_job,
+        link_remap: allowed.link_remap,
+        ..Options::default()
     }
-    Ok(Answer { fit: blockers.is_empty(), lines, value: json!({"container": id, "blockers": blockers}) })
 }
 
-fn snapshot(criu: &Criu, place: &str) -> anyhow::Result<Answer> {
+fn of_container(globals: &Globals, arguments: &Arguments, id: &str) -> anyhow::Result<Answer> {
+    let container = container(globals, id)?;
+    let options = options(arguments);
+    let mut findings = preflight::of_container(&container, Asked::from(&options))?;
+    match checkpoint::collect(&container, &options) {
+        Ok(_) => {}
+        Err(Error::Blocked(blockers)) => findings.extend(blockers.into_iter().map(of_floe)),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Answer::of(&findings, format!("{id} can be checkpointed"), &[("container", json!(id))]))
+}
+
+/// What floe itself, not CRIU, cannot keep.
+fn of_floe(blocker: Blocker) -> Finding {
+    Finding { kind: "interface", weight: Weight::Blocker, blocker }
+}
+
+fn of_tree(arguments: &Arguments, pid: i32) -> anyhow::Result<Answer> {
+    let findings = preflight::of_tree(pid, Asked::from(&options(arguments)))?;
+    let good = format!("process {pid}, with what descends from it, can be checkpointed");
+    Ok(Answer::of(&findings, good, &[("pid", json!(pid))]))
+}
+
+fn snapshot(globals: &Globals, arguments: &Arguments, criu: &Criu, place: &str) -> anyhow::Result<Answer> {
     let archive = places::source(place)?;
     archive.verify(&Unheard)?;
+    let records = Records::of(&globals.root);
+    let shown = Shown::new(ProgressForm::None, globals);
+    let tools = Tools { criu, records: &records, progress: &shown, cancel: None };
+    let findings = preflight::arrival::look(&*archive, arguments.bundle.as_deref(), tools)?;
     let manifest = archive.manifest();
-    let mut blockers = Vec::new();
-    if manifest.cpu.architecture != std::env::consts::ARCH {
-        blockers.push(Blocker {
-            pid: None,
-            process: String::new(),
-            what: format!("it was made on {}, and this host is", manifest.cpu.architecture),
-            on: std::env::consts::ARCH.to_owned(),
-            hint: "restore it on a machine of its kind".to_owned(),
-        });
-    }
-    let here = floe_criu_bridge::checkpoint::cpu_features();
-    let missing: Vec<&str> =
-        manifest.cpu.features.iter().filter(|name| !here.contains(*name)).map(String::as_str).collect();
-    let mut lines: Vec<String> = blockers.iter().map(ToString::to_string).collect();
-    if lines.is_empty() && manifest.criu.is_empty() {
-        lines.push(format!(
-            "{place} fits together; it was not made by floe, and cannot be restored by it yet"
-        ));
-    } else if lines.is_empty() {
-        lines.push(format!(
-            "{place} is whole, and was made with criu {} (here: {})",
-            manifest.criu,
-            criu.version()
-        ));
-    }
-    if !missing.is_empty() {
-        lines.push(format!(
-            "  this processor lacks what the other had; programs may rely on it: {}",
-            missing.join(" ")
-        ));
-    }
-    Ok(Answer {
-        fit: blockers.is_empty(),
-        value: json!({"snapshot": manifest.snapshot, "blockers": blockers, "missing_cpu_features": missing}),
-        lines,
-    })
+    let good = if manifest.criu.is_empty() {
+        format!("{place} fits together; it was not made by floe, and cannot be restored by it yet")
+    } else {
+        format!("{place} is whole, and was made with criu {} (here: {})", manifest.criu, criu.version())
+    };
+    Ok(Answer::of(&findings, good, &[("snapshot", json!(manifest.snapshot))]))
 }

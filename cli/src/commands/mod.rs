@@ -11,6 +11,7 @@ mod features;
 mod inspect;
 mod kill;
 mod list;
+mod looked;
 mod pause;
 mod ps;
 mod restore;

@@ -10,7 +10,7 @@ use super::options::{Options, Tcp};
 use crate::error::{Error, Result};
 use crate::outside::{self, OutsideMount, OutsideNamespace};
 use crate::preflight::Blocker;
-use crate::tasks::{self, Task};
+use crate::tasks;
 
 /// What was found. It is a plan: nothing was changed for it.
 #[derive(Debug, Clone)]
@@ -52,8 +52,7 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
     let own_cgroups = tasks::namespace(init, "cgroup")? != tasks::namespace(host, "cgroup")?;
     let mounts = outside::mounts_of(&tasks::mounts(init)?, &tasks::mounts(host)?, own_cgroups);
     let connections = tasks::connections(&pids);
-    let mut blockers = blockers(&pids, &connections, options);
-    blockers.extend(interfaces(container.config()));
+    let blockers = interfaces(container.config());
     if !blockers.is_empty() {
         return Err(Error::Blocked(blockers));
     }
@@ -89,22 +88,6 @@ fn joined(container: &Container, init: i32) -> Result<Vec<(OutsideNamespace, u64
     Ok(found)
 }
 
-fn blockers(pids: &[i32], connections: &[tasks::Connection], options: &Options) -> Vec<Blocker> {
-    let mut found = Vec::new();
-    if options.tcp == Tcp::Fail {
-        found.extend(connections.iter().map(|connection| Blocker {
-            pid: Some(connection.pid),
-            process: Task::look(connection.pid).name,
-            what: format!("has a TCP connection ({})", connection.state),
-            on: format!("{} -> {}", connection.local, connection.remote),
-            hint: "pass --tcp established to keep it, or --tcp close to drop it".to_owned(),
-        }));
-    }
-    found.extend(pids.iter().filter_map(|pid| traced(*pid)));
-    found.extend(pids.iter().flat_map(|pid| uring(*pid)));
-    found
-}
-
 /// Interfaces that floe gave the container: their other ends, and what the host lends, are not brought back yet. A
 /// container that could not be restored is better left running.
 fn interfaces(config: &Config) -> Vec<Blocker> {
@@ -120,35 +103,6 @@ fn interfaces(config: &Config) -> Vec<Blocker> {
             what: "has an interface that leads out of it, which is not brought back yet:".to_owned(),
             on: key,
             hint: "join a network namespace that is made outside (`path` of the namespace)".to_owned(),
-        })
-        .collect()
-}
-
-/// CRIU works through ptrace(2), and a task has one tracer.
-fn traced(pid: i32) -> Option<Blocker> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let tracer =
-        status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim().parse::<i32>().ok()?;
-    (tracer != 0).then(|| Blocker {
-        pid: Some(pid),
-        process: Task::look(pid).name,
-        what: "is being traced by".to_owned(),
-        on: format!("process {tracer} ({})", Task::look(tracer).name),
-        hint: "detach the debugger or strace and try again".to_owned(),
-    })
-}
-
-fn uring(pid: i32) -> Vec<Blocker> {
-    let all = tasks::descriptors(pid).unwrap_or_default();
-    let rings =
-        all.into_iter().filter(|descriptor| descriptor.target.to_string_lossy() == "anon_inode:[io_uring]");
-    rings
-        .map(|descriptor| Blocker {
-            pid: Some(pid),
-            process: Task::look(pid).name,
-            what: "uses io_uring, which criu cannot dump, on descriptor".to_owned(),
-            on: descriptor.fd.to_string(),
-            hint: "turn io_uring off in the program's configuration".to_owned(),
         })
         .collect()
 }

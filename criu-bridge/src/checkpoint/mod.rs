@@ -25,6 +25,7 @@ use floe_runtime::{Container, Status, Verb};
 use floe_snapshot_format::Destination;
 use nix::sys::socket::{setsockopt, sockopt};
 
+pub(crate) use collect::processes;
 pub use collect::{Plan, collect};
 pub use options::{Options, Tcp};
 pub use seal::cpu_features;
@@ -35,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::failure::{Failure, Work};
 use crate::leftover::Watch;
 use crate::pages::PageReceiver;
-use crate::preflight::Blocker;
+use crate::preflight::{self, Blocker};
 use crate::progress::{Phase, Progress};
 use crate::record::Records;
 use crate::scratch::Scratch;
@@ -114,6 +115,9 @@ pub fn checkpoint(
         }
     };
     let journal = container.begin_journal(Verb::Checkpoint)?;
+    if options.check {
+        preflight::before(container, options, tools.progress)?;
+    }
     let plan = collect(container, options)?;
     remove_leftovers(&plan, was_paused, tools.progress);
     let mut watch = tools.records.watch()?;

@@ -29,6 +29,8 @@ pub struct Options {
     pub shell_job: bool,
     /// Give deleted files that are still open a name for the time of the snapshot, instead of a copy in it.
     pub link_remap: bool,
+    /// Look first for what CRIU cannot take, and refuse it.
+    pub check: bool,
     /// Longest time without a sign from CRIU.
     pub timeout: Duration,
     /// Level of zstd, 1 to 19.
@@ -47,6 +49,7 @@ impl Default for Options {
             ext_unix_sk: false,
             shell_job: false,
             link_remap: false,
+            check: true,
             timeout: Duration::from_secs(60),
             level: 1,
             spool_budget: None,

@@ -29,11 +29,12 @@ use crate::checkpoint::Tools;
 use crate::error::{Error, Result};
 use crate::failure::{self, Failure};
 use crate::leftover::Watch;
+use crate::preflight;
 use crate::progress::{Phase, Progress};
 use crate::scratch::Scratch;
 use crate::session::{Answer, Handler, Outcome, Session};
 use inherit::Inherited;
-use plan::Plan;
+pub(crate) use plan::Plan;
 
 /// How a restore is made.
 #[derive(Debug)]
@@ -45,13 +46,21 @@ pub struct Options {
     pub console: Option<OwnedFd>,
     /// Let systemd make the cgroup.
     pub systemd_cgroup: bool,
+    /// Compare the snapshot with this host first, and refuse what CRIU would refuse.
+    pub check: bool,
     /// Longest time without a sign from CRIU.
     pub timeout: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { bundle: None, console: None, systemd_cgroup: false, timeout: Duration::from_secs(60) }
+        Self {
+            bundle: None,
+            console: None,
+            systemd_cgroup: false,
+            check: true,
+            timeout: Duration::from_secs(60),
+        }
     }
 }
 
@@ -93,6 +102,9 @@ pub fn restore(
     let mut plan = Plan::make(archive, options.bundle.as_deref(), tools)?;
     // A native configuration may say so itself.
     plan.config.systemd_cgroup |= options.systemd_cgroup;
+    if options.check {
+        preflight::heed(preflight::arrival::of_plan(archive, &plan, tools)?, tools.progress)?;
+    }
     // The name is taken first: that it is taken already is known before a gigabyte is unpacked.
     let reservation = store.reserve(id, plan.blueprint())?;
     let scratch = unpack(archive, tools)?;

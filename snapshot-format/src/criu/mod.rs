@@ -11,6 +11,7 @@ pub mod ids;
 pub mod memory;
 pub mod mounts;
 pub mod pagemap;
+pub mod remap;
 pub mod sockets;
 pub mod stats;
 pub mod tasks;

@@ -1,8 +1,8 @@
 //! `floe checkpoint`. Its flags are in groups, a file each.
 
 mod after;
-mod allowed;
-mod network;
+pub(super) mod allowed;
+pub(super) mod network;
 mod place;
 mod writing;
 
@@ -13,6 +13,7 @@ use floe_criu_bridge::Criu;
 use floe_criu_bridge::checkpoint::{self, Options, Report, Tools};
 use floe_criu_bridge::record::Records;
 
+use super::looked::Looked;
 use super::watched::Watched;
 use super::{container, in_form, say, size, time};
 use crate::args::Globals;
@@ -40,6 +41,8 @@ pub struct Arguments {
     allowed: Allowed,
     #[command(flatten)]
     writing: Writing,
+    #[command(flatten)]
+    looked: Looked,
     #[command(flatten)]
     watched: Watched,
 }
@@ -69,7 +72,7 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Report> {
 }
 
 fn options(arguments: &Arguments) -> Options {
-    let Arguments { after, network, allowed, writing, watched, .. } = arguments;
+    let Arguments { after, network, allowed, writing, looked, watched, .. } = arguments;
     Options {
         leave_running: after.leave_running,
         tcp: network.tcp(),
@@ -77,6 +80,7 @@ fn options(arguments: &Arguments) -> Options {
         ext_unix_sk: allowed.ext_unix_sk,
         shell_job: allowed.shell_job,
         link_remap: allowed.link_remap,
+        check: !looked.no_check,
         timeout: watched.timeout(),
         level: writing.compress,
         spool_budget: None,

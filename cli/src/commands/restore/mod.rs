@@ -13,6 +13,7 @@ use floe_criu_bridge::restore::{self, Options, Report};
 use floe_runtime::{Container, ContainerId, Store};
 use nix::unistd::Pid;
 
+use super::looked::Looked;
 use super::watched::Watched;
 use super::{in_form, say, time};
 use crate::args::Globals;
@@ -32,6 +33,8 @@ pub struct Arguments {
     place: Place,
     #[command(flatten)]
     process: Process,
+    #[command(flatten)]
+    looked: Looked,
     #[command(flatten)]
     watched: Watched,
 }
@@ -66,6 +69,7 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, 
         bundle: arguments.place.bundle.clone(),
         console: console_socket(arguments.process.console_socket.as_deref())?,
         systemd_cgroup: globals.systemd_cgroup,
+        check: !arguments.looked.no_check,
         timeout: arguments.watched.timeout(),
     };
     let criu = Criu::locate(globals.criu.as_deref())?;
