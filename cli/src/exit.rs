@@ -55,6 +55,7 @@ pub fn report(error: &anyhow::Error, globals: &Globals) -> ExitCode {
             "path": told.path,
             "log": told.evidence,
             "log_file": told.log,
+            "known": told.known,
         }});
         let _ = writeln!(std::io::stdout(), "{object}");
     } else {
@@ -78,6 +79,8 @@ struct Told {
     path: Option<String>,
     evidence: Vec<String>,
     log: Option<PathBuf>,
+    /// CRIU's message, by its name in docs/failures.md.
+    known: Option<&'static str>,
 }
 
 impl Told {
@@ -90,6 +93,7 @@ impl Told {
             path: None,
             evidence: Vec::new(),
             log: None,
+            known: None,
         };
         let bridge = error.downcast_ref::<Bridge>();
         if let Some(bridge) = bridge {
@@ -114,6 +118,7 @@ impl Told {
                 self.process = failure.pid;
                 self.evidence.clone_from(&failure.lines);
                 self.log.clone_from(&failure.log);
+                self.known = failure.known;
             }
             Bridge::Blocked(blockers) => {
                 self.process = blockers.first().and_then(|first| first.pid);

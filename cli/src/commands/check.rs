@@ -82,8 +82,8 @@ fn ask(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Answer> {
         return snapshot(globals, arguments, &criu, place);
     }
     match (&arguments.id, arguments.pid) {
-        (Some(id), _) => of_container(globals, arguments, id),
-        (None, Some(pid)) => of_tree(arguments, pid),
+        (Some(id), _) => of_container(globals, arguments, &criu, id),
+        (None, Some(pid)) => of_tree(arguments, &criu, pid),
         (None, None) => host(&criu),
     }
 }
@@ -117,10 +117,10 @@ fn options(arguments: &Arguments) -> Options {
     }
 }
 
-fn of_container(globals: &Globals, arguments: &Arguments, id: &str) -> anyhow::Result<Answer> {
+fn of_container(globals: &Globals, arguments: &Arguments, criu: &Criu, id: &str) -> anyhow::Result<Answer> {
     let container = container(globals, id)?;
     let options = options(arguments);
-    let mut findings = preflight::of_container(&container, Asked::from(&options))?;
+    let mut findings = preflight::of_container(&container, Asked::from(&options).of(criu.version()))?;
     match checkpoint::collect(&container, &options) {
         Ok(_) => {}
         Err(Error::Blocked(blockers)) => findings.extend(blockers.into_iter().map(of_floe)),
@@ -134,8 +134,8 @@ fn of_floe(blocker: Blocker) -> Finding {
     Finding { kind: "interface", weight: Weight::Blocker, blocker }
 }
 
-fn of_tree(arguments: &Arguments, pid: i32) -> anyhow::Result<Answer> {
-    let findings = preflight::of_tree(pid, Asked::from(&options(arguments)))?;
+fn of_tree(arguments: &Arguments, criu: &Criu, pid: i32) -> anyhow::Result<Answer> {
+    let findings = preflight::of_tree(pid, Asked::from(&options(arguments)).of(criu.version()))?;
     let good = format!("process {pid}, with what descends from it, can be checkpointed");
     Ok(Answer::of(&findings, good, &[("pid", json!(pid))]))
 }

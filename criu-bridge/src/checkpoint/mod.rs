@@ -116,7 +116,7 @@ pub fn checkpoint(
     };
     let journal = container.begin_journal(Verb::Checkpoint)?;
     if options.check {
-        preflight::before(container, options, tools.progress)?;
+        preflight::before(container, options, tools)?;
     }
     let plan = collect(container, options)?;
     remove_leftovers(&plan, was_paused, tools.progress);

@@ -35,6 +35,8 @@ const PASSING: &[&str] = &[
     "killed by signal",
     "`- Can't",
     "Unable to open fd=",
+    "send_fds failed",
+    "Message reply from daemon is trimmed",
     "Killing processes because of failure",
     "Unable to seize",
     "dumping known properties failed",

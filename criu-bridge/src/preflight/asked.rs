@@ -1,6 +1,7 @@
 //! What a checkpoint was asked to allow, as far as the looks before it care.
 
 use crate::checkpoint::{Options, Tcp};
+use crate::version::Version;
 
 /// What is copied of a deleted file at most, unless `ghost-limit` says otherwise (`DEFAULT_GHOST_LIMIT` of CRIU), in bytes.
 const GHOST_LIMIT: u64 = 1 << 20;
@@ -24,6 +25,16 @@ pub struct Asked {
     pub ghost_limit: u64,
     /// Whether watched files are looked up by their paths.
     pub force_irmap: bool,
+    /// The CRIU that would dump; `None` if nobody asked for one yet.
+    pub criu: Option<Version>,
+}
+
+impl Asked {
+    /// The same for this CRIU.
+    pub fn of(mut self, criu: Version) -> Self {
+        self.criu = Some(criu);
+        self
+    }
 }
 
 impl From<&Options> for Asked {
@@ -37,6 +48,7 @@ impl From<&Options> for Asked {
             link_remap: options.link_remap,
             ghost_limit: GHOST_LIMIT,
             force_irmap: false,
+            criu: None,
         }
     }
 }

@@ -156,6 +156,7 @@ const CHECKS: &[Check] = &[
     mounts::unsupported,
     mounts::not_configured,
     sockets::unsupported,
+    sockets::not_told,
     sockets::unix_outside,
     sockets::netlink,
     sockets::connected,
@@ -193,8 +194,8 @@ pub fn of_tree(pid: i32, asked: Asked) -> Result<Vec<Finding>> {
 }
 
 /// The look before a checkpoint: warnings are told, blockers end it.
-pub(crate) fn before(container: &Container, options: &Options, progress: &dyn Progress) -> Result<()> {
-    heed(of_container(container, Asked::from(options))?, progress)
+pub(crate) fn before(container: &Container, options: &Options, tools: checkpoint::Tools<'_>) -> Result<()> {
+    heed(of_container(container, Asked::from(options).of(tools.criu.version()))?, tools.progress)
 }
 
 /// Tells the warnings among `findings`.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Finding, Process, Scene};
 use crate::tasks::{Descriptor, Kind, Task};
+use crate::version::Version;
 
 /// Protocols that CRIU dumps, by the kernel's names for them.
 const DUMPED: &[&str] = &[
@@ -42,6 +43,32 @@ pub(super) fn unsupported(scene: &Scene<'_>) -> Vec<Finding> {
             Some(Finding::of(process, "socket-unsupported", &what, descriptor.fd, hint))
         })
         .collect()
+}
+
+/// The first CRIU that asks Internet sockets only for what they have.
+const ASKS_FITTING: Version = Version::new(4, 2, 0);
+
+/// Linux 6.16 and later refuse SO_PASSCRED on sockets that carry no credentials; an older CRIU asks all for it, and fails.
+pub(super) fn not_told(scene: &Scene<'_>) -> Vec<Finding> {
+    let old = scene.asked.criu.is_some_and(|criu| criu < ASKS_FITTING);
+    if !old || kernel_tells() {
+        return Vec::new();
+    }
+    let carries = |name: &str| name.starts_with("UNIX") || name == "NETLINK";
+    let others = sockets(scene).filter_map(|(process, descriptor)| {
+        let name = protocol(process.pid, descriptor.fd)
+            .filter(|name| DUMPED.contains(&name.as_str()) && !carries(name))?;
+        let what = format!("has a socket ({name}) that this criu cannot dump on this kernel, on descriptor");
+        let hint = "use criu 4.2 or newer: kernels from 6.16 on no longer tell what older ones ask for";
+        Some(Finding::of(process, "socket-option", &what, descriptor.fd, hint))
+    });
+    others.collect()
+}
+
+fn kernel_tells() -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket, sockopt};
+    let own = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
+    own.is_ok_and(|own| getsockopt(&own, sockopt::PassCred).is_ok())
 }
 
 /// The protocol's name in the kernel (`system.sockprotoname`, Linux 2.6.39 and later).

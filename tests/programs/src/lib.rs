@@ -10,11 +10,13 @@
 //! |---|---|
 //! | `process-tree` | a hundred processes with everything between them that a checkpoint has to carry ([`tree`]) |
 //! | `memory-map` | an amount of memory, a steady map of it, and a heartbeat |
+//! | `hazard` | one thing that CRIU cannot dump ([`hazard`]) |
 //! | `stdio-writer` | its three standard streams |
 //! | `connected` | one thing that a checkpoint takes only when it is told to |
 
 pub mod board;
 pub mod door;
+pub mod hazard;
 pub mod portrait;
 pub mod report;
 pub mod seed;

@@ -13,6 +13,14 @@ pub(super) const KNOWN: &[Known] = &[
         "(00.018211) Error (criu/files-ext.c:94): Can't dump file 5 of that type [600] (anon anon_inode:[io_uring])",
     ),
     Known::new(
+        "descriptor-not-handed-over",
+        Dump,
+        &["Can't retrieve FD"],
+        "a process holds a descriptor that the kernel lets nobody hand over, as those of io_uring",
+        "turn io_uring off in the program's configuration",
+        "(00.033102) Error (criu/parasite-syscall.c:280): Can't retrieve FDs from socket",
+    ),
+    Known::new(
         "userfaultfd",
         Dump,
         &["Can't dump file", "anon_inode:[userfaultfd]"],

@@ -21,6 +21,14 @@ pub(super) const KNOWN: &[Known] = &[
         "(00.014483) Error (criu/sk-inet.c:176): inet: In-flight connection (l) for 5e21",
     ),
     Known::new(
+        "socket-option",
+        Dump,
+        &["sockets: Can't get", "opt: Operation not supported"],
+        "this criu asks Internet sockets for what the running kernel no longer tells (SO_PASSCRED, SO_PASSSEC)",
+        "use a newer criu; the sockets themselves may also be closed before the checkpoint",
+        "(00.031543) Error (criu/sockets.c:628): sockets: Can't get 1:16 opt: Operation not supported",
+    ),
+    Known::new(
         "inet-protocol",
         Dump,
         &["Unsupported proto", "for socket"],
