@@ -5,18 +5,22 @@ use std::collections::HashSet;
 use super::{Finding, Process, Scene};
 use crate::tasks::Kind;
 
-/// A session's leader has to be dumped with it: else CRIU wants to be told that it may be another one.
+/// The first process has to lead its session, and no session may come from outside the pid namespace: CRIU wants to be told
+/// that it may. (A session whose leader has ended is made again.)
 pub(super) fn outside(scene: &Scene<'_>) -> Vec<Finding> {
     if scene.asked.shell_job {
         return Vec::new();
     }
-    let pids: HashSet<i32> = scene.processes.iter().map(|process| process.pid).collect();
     let mut found = Vec::new();
-    for process in &scene.processes {
-        let Some(session) = session(process.pid) else { continue };
-        if session != 0 && !pids.contains(&session) {
+    for (at, process) in scene.processes.iter().enumerate() {
+        let (Some(session), Some(pid)) = (innermost(process, "NSsid"), innermost(process, "NSpid")) else {
+            continue;
+        };
+        if session == 0 || (at == 0 && session != pid) {
             let what = "belongs to a session whose leader is not dumped with it: process";
-            found.push(Finding::of(process, "session-outside", what, session, "pass --shell-job"));
+            let leader =
+                process.field("NSsid").and_then(|ids| ids.split_whitespace().next()).unwrap_or_default();
+            found.push(Finding::of(process, "session-outside", what, leader, "pass --shell-job"));
         }
     }
     if scene.config.is_none() {
@@ -44,10 +48,9 @@ fn terminals(scene: &Scene<'_>) -> Vec<Finding> {
         .collect()
 }
 
-/// The sixth field of `/proc/PID/stat`; 0 if the leader is in a pid namespace that is not visible here.
-fn session(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(')').next()?.split_whitespace().nth(3)?.parse().ok()
+/// The id in the process's own pid namespace; 0 for a session from outside of it (`NSsid` of proc_pid_status(5)).
+fn innermost(process: &Process, field: &str) -> Option<i32> {
+    process.field(field)?.split_whitespace().last()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -59,8 +62,6 @@ mod tests {
     fn a_child_belongs_to_our_session_and_one_with_its_own_does_not() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let own = session(std::process::id().cast_signed());
-        assert_eq!(session(pid), own);
         let look = |asked| Scene::look(&[pid], None, asked).unwrap();
         assert_eq!(outside(&look(Asked::default()))[0].kind, "session-outside");
         assert!(outside(&look(Asked { shell_job: true, ..Asked::default() })).is_empty());
@@ -69,7 +70,7 @@ mod tests {
         let mut leader = std::process::Command::new("setsid").args(["sleep", "60"]).spawn().unwrap();
         let pid = i32::try_from(leader.id()).unwrap();
         let begun = std::time::Instant::now();
-        while session(pid) != Some(pid) && begun.elapsed().as_secs() < 20 {
+        while innermost(&Process::look(pid), "NSsid") != Some(pid) && begun.elapsed().as_secs() < 20 {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         assert!(
