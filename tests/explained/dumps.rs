@@ -41,10 +41,13 @@ fn refused(state: &str, kind: &str, known: &str) {
     let place = Place::new("explained");
     let (bundle, name) = container(&place, state);
     let outside = bundle.door("outside.stream");
-    let _stream = UnixListener::bind(outside).unwrap();
+    let listener = UnixListener::bind(outside).unwrap();
+    listener.set_nonblocking(true).unwrap();
     let _datagram = UnixDatagram::bind(bundle.door("outside.datagram")).unwrap();
     place.start(&name, bundle.path());
     assert!(bundle.ready().starts_with("ok"), "{state}: {}", bundle.ready());
+
+    let _accepted = listener.accept();
 
     // Beforehand, and nothing is frozen.
     if !kind.is_empty() {
@@ -102,6 +105,7 @@ refused! {
     tcp_connection_that_waits: "tcp-waiting", "tcp-not-accepted", "tcp-not-accepted";
     udp_held_back: "udp-corked", "", "udp-corked";
     pipe_of_packets: "pipe-packets", "", "pipe-packets";
+    unix_stream_to_outside: "unix-stream", "unix-half-stream", "unix-outside";
     unix_datagram_to_outside: "unix-datagram", "unix-outside", "unix-no-peer";
     watch_of_a_deleted_file: "watch-deleted", "watch-deleted", "inotify-deleted";
     nested_namespace: "nested-namespace", "nested-namespace", "nested-namespace";
@@ -130,6 +134,54 @@ fn secret_memory_is_said_beforehand() {
     assert!(bundle.ready().starts_with("ok"), "{}", bundle.ready());
     assert_eq!(kinds(&place, &[&name]), ["secret-memory"]);
     place.ok(["delete", "--force", &name]);
+}
+
+/// CRIU takes it for a mount from outside: the dump would succeed, and no restore could begin.
+#[test]
+fn a_mount_of_its_own_is_said_beforehand() {
+    let place = Place::new("own-mount");
+    let (bundle, name) = container(&place, "mount-unknown");
+    place.start(&name, bundle.path());
+    assert!(bundle.ready().starts_with("ok"), "{}", bundle.ready());
+    assert_eq!(kinds(&place, &[&name]), ["mount-unsupported"]);
+    place.ok(["delete", "--force", &name]);
+}
+
+/// What people run: an interpreter, and a pipeline of a shell with its children.
+#[test]
+fn ordinary_programs_raise_no_alarm() {
+    let place = Place::new("ordinary");
+    for (number, words) in [
+        vec!["/usr/bin/python3", "-c", "import threading, time; threading.Thread(target=time.sleep, args=(1000,)).start(); time.sleep(1000)"],
+        vec!["/bin/sh", "-c", "while sleep 0.1; do echo x; done | cat | cat >/dev/null"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (bundle, _) = container(&place, "nothing");
+        let name = place.name(&format!("box{number}"));
+        bundle.change(|config| {
+            config["process"]["args"] = json!(words);
+            let folders = ["/usr", "/bin", "/lib", "/lib64"].map(|folder| std::fs::canonicalize(folder).unwrap_or_else(|_| folder.into()));
+            for (folder, source) in ["/usr", "/bin", "/lib", "/lib64"].iter().zip(folders) {
+                if source.exists() {
+                    let mount = json!({"destination": folder, "type": "bind", "source": source, "options": ["rbind", "ro"]});
+                    config["mounts"].as_array_mut().unwrap().push(mount);
+                }
+            }
+        });
+        place.start(&name, bundle.path());
+        // It has begun what it does.
+        let begun = std::time::Instant::now();
+        let wanted = if number == 0 { "python3" } else { "cat" };
+        while !place.ok(["ps", &name]).contains(wanted) {
+            assert!(begun.elapsed().as_secs() < 60);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert_eq!(kinds(&place, &[&name]), Vec::<String>::new());
+        place.ok(["checkpoint", &name, "--to", place.join(format!("{number}.tar.zst")).to_str().unwrap(), "--leave-running"]);
+        place.ok(["delete", "--force", &name]);
+    }
 }
 
 #[test]

@@ -55,7 +55,17 @@ pub(super) fn not_configured(scene: &Scene<'_>) -> Vec<Finding> {
             || config.readonly_paths.iter().any(|path| path == destination)
             || config.devices.iter().any(|device| device.path == destination)
             || matches!(mount.kind, MountKind::Cgroup(_));
-        if !configured {
+        let mounted = scene.mounts.iter().find(|mount| mount.mount_point == destination);
+        let own = mounted.filter(|mount| scene.host_mounts.iter().all(|host| host.majmin != mount.majmin));
+        if configured {
+            continue;
+        }
+        if let Some(own) = own {
+            // The host has nothing of it: what is in it would be gone, and a restore could not begin.
+            let what = format!("has mounted a file system that criu cannot keep ({}) at", own.fs_type);
+            let hint = "unmount it before the checkpoint, or mount it from outside (a mount of the bundle)";
+            found.push(Finding::general("mount-unsupported", what, &mount.destination, hint));
+        } else {
             let what = "something of the host is mounted at a place that the configuration does not name:";
             let hint = "unmount it, or add it to the mounts of config.json, or a restore has to be told what to mount there";
             found.push(Finding::general("mount-not-configured", what, &mount.destination, hint).warning());

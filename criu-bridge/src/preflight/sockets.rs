@@ -105,7 +105,9 @@ pub(super) fn unix_outside(scene: &Scene<'_>) -> Vec<Finding> {
                     if socket.datagram && scene.asked.ext_unix_sk && !name.is_empty() {
                         continue;
                     }
-                    suspects.push((Some(peer), one_outside(process, descriptor, socket.datagram, &name)));
+                    // A peer in another network namespace is outside, whoever holds it.
+                    let known = table.contains_key(&peer).then_some(peer);
+                    suspects.push((known, one_outside(process, descriptor, socket.datagram, &name)));
                 }
             }
         }
@@ -127,6 +129,13 @@ pub(super) fn unix_outside(scene: &Scene<'_>) -> Vec<Finding> {
 fn one_outside(process: &Process, descriptor: &Descriptor, datagram: bool, name: &str) -> Finding {
     let fd = descriptor.fd;
     let to = if name.is_empty() { "a socket without a name".to_owned() } else { name.to_owned() };
+    if datagram && name.is_empty() {
+        let what =
+            format!("sends over a UNIX socket (descriptor {fd}) to a process outside the container, to");
+        let hint =
+            "close it before the checkpoint: the other end has no name, or is in another network namespace";
+        return Finding::of(process, "unix-outside", &what, to, hint);
+    }
     if datagram {
         let what =
             format!("sends over a UNIX socket (descriptor {fd}) to a process outside the container, to");
