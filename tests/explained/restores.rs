@@ -102,3 +102,31 @@ fn a_program_of_another_build() {
         },
     );
 }
+
+#[test]
+fn process_ids_that_are_taken() {
+    let place = Place::new("pids");
+    let (bundle, name) = container(&place, "nothing");
+    bundle.change(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+    });
+    place.start(&name, bundle.path());
+    assert!(bundle.ready().starts_with("ok"));
+    let archive = place.join("box.tar.zst");
+    let archive = archive.to_str().unwrap();
+    // The original runs on, and has the ids that the copy would need.
+    place.ok(["checkpoint", &name, "--to", archive, "--leave-running"]);
+    let said = place.run(["check", "--from", archive, "--format", "json"]);
+    let answer: Value =
+        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    assert_eq!(answer["blockers"][0]["kind"], "pid-taken", "{answer:#}");
+    assert_eq!(answer["blockers"][0]["pid"], place.pid(&name));
+    let copy = place.name("copy");
+    let said = place.run(["restore", &copy, "--detach", "--from", archive, "--no-check", "--format", "json"]);
+    let error: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    assert_eq!(error["error"]["known"], "pid-taken", "{error:#}");
+    assert!(place.state(&copy).is_none());
+    bundle.ask_ok("");
+    place.ok(["delete", "--force", &name]);
+}
