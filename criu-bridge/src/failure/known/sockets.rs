@@ -173,6 +173,14 @@ pub(super) const KNOWN: &[Known] = &[
         "(00.001110) Error (criu/image.c:94): Need to set the --tcp-close options.",
     ),
     Known::new(
+        "unix-nobody-listens",
+        Restore,
+        &["unix: Can't connect"],
+        "a process was connected to a UNIX socket outside, and nobody listens there by that name",
+        "start what listened there first; a path has to be the same on both sides",
+        "(00.021300)      1: Error (criu/sk-unix.c:1359): unix: Can't connect 0x5: Connection refused",
+    ),
+    Known::new(
         "unix-outside-image",
         Restore,
         &["External socket found in image."],
