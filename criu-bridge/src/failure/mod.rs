@@ -2,7 +2,7 @@
 //!
 //! CRIU's reply holds the *first* error that it logged, which is often a harmless line from its start-up (without
 //! CAP_SYS_RESOURCE every reply, good ones included, complains about RLIMIT_NOFILE). What ended the request stands
-//! in its log: the nearest cause before the line that says that the work has failed ([`log`]). It is looked up in a
+//! in its log: the nearest cause before the line that says that the work has failed (`log.rs`). It is looked up in a
 //! table ([`known`]) and told as cause and remedy with the process that it is about. CRIU's own lines stay with it, and
 //! its whole log is kept ([`kept`]).
 
