@@ -5,13 +5,16 @@
 
 mod support;
 
+use std::fs;
+
+use serde_json::json;
 use support::Place;
 use support::leaks::Picture;
 use support::program::Bundle;
 
 /// CRIU asks for the limits of processes of other users by prlimit(2), which takes this capability.
 fn has_sys_resource() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
     u64::from_str_radix(effective.trim(), 16).unwrap() & (1 << 24) != 0
 }
@@ -94,6 +97,58 @@ fn what_is_frozen_while_it_runs_on_is_what_the_archive_holds() {
     place.ok(["delete", &again]);
     place.ok(["restore", &name, "--detach", "--from", place.join("second.tar.zst").to_str().unwrap()]);
     assert_eq!(round(&bundle.ask_ok("")), 3);
+    place.ok(["delete", "--force", &name]);
+    before.assert_unchanged();
+}
+
+/// Without a cgroup namespace of its own the restored one would see, and have mounted, the host's whole tree.
+#[test]
+fn a_container_that_sees_its_cgroup_as_the_root_does_so_again() {
+    let place = Place::new("cgroupns");
+    let before = Picture::without_criu(&place, &[]);
+    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &["--mib", "1"]);
+    bundle.change(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
+        config["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+            "options": ["nosuid", "noexec", "nodev", "ro"],
+        }));
+    });
+    // The namespace, and what of each hierarchy is mounted, as the host names it: the part of /proc/PID/cgroup and
+    // mountinfo(5), field 4.
+    let view = |name: &str| {
+        let pid = place.pid(name);
+        let namespace = fs::read_link(format!("/proc/{pid}/ns/cgroup")).unwrap();
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+        let roots: Vec<String> = mounts
+            .lines()
+            .filter(|line| line.contains(" - cgroup"))
+            .map(|line| line.split(' ').nth(3).unwrap().to_owned())
+            .collect();
+        (namespace, roots)
+    };
+    let own = fs::read_link("/proc/self/ns/cgroup").unwrap();
+    let mut name = place.name("first");
+    place.start(&name, bundle.path());
+    bundle.ready();
+    let mounted = view(&name).1.len();
+    assert!(mounted > 0);
+    for round in 0..2 {
+        let (archive, again) =
+            (place.join(format!("{round}.tar.zst")), place.name(&format!("again-{round}")));
+        let archive = archive.to_str().unwrap();
+        place.ok(["checkpoint", &name, "--to", archive]);
+        place.ok(["delete", &name]);
+        place.ok(["restore", &again, "--detach", "--from", archive]);
+        bundle.ask_ok("");
+        let (namespace, roots) = view(&again);
+        assert_ne!(namespace, own, "round {round}");
+        assert!(
+            roots.len() == mounted && roots.iter().all(|root| root.contains(&*again)),
+            "{round}: {roots:?}"
+        );
+        name = again;
+    }
     place.ok(["delete", "--force", &name]);
     before.assert_unchanged();
 }

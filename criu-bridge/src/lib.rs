@@ -33,6 +33,7 @@ pub mod record;
 pub mod restore;
 mod scratch;
 pub mod session;
+mod sys;
 pub mod tasks;
 pub mod version;
 

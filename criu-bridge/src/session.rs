@@ -117,6 +117,17 @@ impl Outcome {
     }
 }
 
+/// Where a CRIU lives.
+#[derive(Debug, Default)]
+pub struct Home<'a> {
+    /// The name of a session keyring of its own: the caller's keys are not the container's (keyrings(7)).
+    pub keyring: Option<&'a str>,
+    /// The files by which it goes into a cgroup, `tasks` or `cgroup.procs` of each hierarchy, open for writing.
+    pub doors: Vec<std::fs::File>,
+    /// Whether that cgroup is the root of a cgroup namespace of its own.
+    pub cgroup_namespace: bool,
+}
+
 /// A running `criu swrk`.
 #[derive(Debug)]
 pub struct Session {
@@ -135,19 +146,15 @@ impl Session {
     /// # Errors
     /// [`Error::Call`] if the pair, the scratch file or the process cannot be made.
     pub fn spawn(program: &Path, inherit: Vec<OwnedFd>) -> Result<(Self, Vec<RawFd>)> {
-        Self::spawn_with_keyring(program, inherit, None)
+        Self::spawn_at(program, inherit, Home::default())
     }
 
-    /// As [`Session::spawn`], with a session keyring of its own, which what it restores inherits: the caller's keys are not
-    /// the container's (keyrings(7)).
+    /// As [`Session::spawn`], in a place of its own, which what it restores inherits.
     ///
     /// # Errors
-    /// As [`Session::spawn`]; the keyring cannot be made.
-    pub fn spawn_with_keyring(
-        program: &Path,
-        inherit: Vec<OwnedFd>,
-        keyring: Option<&str>,
-    ) -> Result<(Self, Vec<RawFd>)> {
+    /// As [`Session::spawn`]; the place cannot be entered.
+    pub fn spawn_at(program: &Path, inherit: Vec<OwnedFd>, home: Home<'_>) -> Result<(Self, Vec<RawFd>)> {
+        let Home { keyring, doors, cgroup_namespace } = home;
         let (ours, theirs) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
             rustix::net::SocketType::SEQPACKET,
@@ -172,6 +179,10 @@ impl Session {
             .stdout(Stdio::null())
             .stderr(theirs_err);
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        // Before the descriptors get CRIU's numbers, which may be those of the doors.
+        if !doors.is_empty() || cgroup_namespace {
+            crate::sys::enter_cgroup(&mut command, doors, cgroup_namespace);
+        }
         let mut numbers = Vec::with_capacity(inherit.len());
         let mut mappings = vec![FdMapping { parent_fd: theirs, child_fd: SOCKET_FD }];
         for fd in inherit {

@@ -45,8 +45,8 @@ fn refuse(what: String) -> Error {
 fn namespaces(config: &Config, init: i32) -> Result<()> {
     let own = std::process::id().cast_signed();
     for kind in NamespaceKind::ALL.into_iter().filter(|kind| config.creates(*kind)) {
-        // CRIU brings every container back in a time namespace, and a cgroup namespace only where it was a root.
-        if matches!(kind, NamespaceKind::Time | NamespaceKind::Cgroup) {
+        // CRIU brings every container back in a time namespace.
+        if kind == NamespaceKind::Time {
             continue;
         }
         if tasks::namespace(init, kind.proc_name())? == tasks::namespace(own, kind.proc_name())? {

@@ -15,10 +15,12 @@ mod plan;
 mod privileges;
 mod request;
 
+use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use floe_runtime::config::NamespaceKind;
 use floe_runtime::{Container, ContainerId, Reservation, RestoreRoot, Store};
 use floe_snapshot_format::{Member, Source};
 use nix::sys::signal::Signal;
@@ -32,7 +34,7 @@ use crate::leftover::Watch;
 use crate::preflight;
 use crate::progress::{Phase, Progress};
 use crate::scratch::Scratch;
-use crate::session::{Answer, Handler, Outcome, Session};
+use crate::session::{Answer, Handler, Home, Outcome, Session};
 use inherit::Inherited;
 pub(crate) use plan::Plan;
 
@@ -186,10 +188,14 @@ fn run(
     let Work { plan, root, scratch, options, tools } = work;
     let (keys, fds) = inherited.into_parts();
     let keyring = floe_runtime::keyring::name_for(reservation.id(), reservation.config());
-    let (session, numbers) = Session::spawn_with_keyring(tools.criu.path(), fds, keyring.as_deref())?;
-    watch.begun(session.pid())?;
     // CRIU works from within: what it forks is where it belongs from its first instruction on.
-    reservation.cgroup().add(Pid::from_raw(session.pid()))?;
+    let home = home(&reservation, keyring.as_deref(), tools.progress)?;
+    let entered = !home.doors.is_empty();
+    let (session, numbers) = Session::spawn_at(tools.criu.path(), fds, home)?;
+    watch.begun(session.pid())?;
+    if !entered {
+        reservation.cgroup().add(Pid::from_raw(session.pid()))?;
+    }
     let mounts = plan.mounts(reservation.cgroup())?;
     let inherit: Vec<_> = keys.into_iter().zip(numbers).collect();
     let request = request::restore(plan, root.path(), &mounts, &inherit, crate::session::own_number(scratch));
@@ -224,6 +230,28 @@ fn run(
     };
     let container = handler.reservation.keep()?;
     Ok((container, pid))
+}
+
+/// Where CRIU lives: in the container's cgroup, and if the container sees that as its root, in a namespace that begins
+/// there. CRIU does not bring the namespace back, so the container gets it from CRIU; without it, it would see and mount
+/// the host's whole tree.
+fn home<'a>(
+    reservation: &Reservation,
+    keyring: Option<&'a str>,
+    progress: &dyn Progress,
+) -> Result<Home<'a>> {
+    let entrance = reservation.cgroup().entrance();
+    let procs = entrance.directory.iter().map(|directory| directory.join("cgroup.procs"));
+    let open = |path: PathBuf| {
+        OpenOptions::new().write(true).open(&path).map_err(|source| Error::call("open", &path, source))
+    };
+    let doors = procs.chain(entrance.tasks.iter().cloned()).map(open).collect::<Result<Vec<_>>>()?;
+    let wanted = reservation.config().creates(NamespaceKind::Cgroup);
+    if wanted && doors.is_empty() {
+        // A scope of systemd begins with the process that is put into it.
+        progress.warn("it has no cgroup namespace of its own any more, and sees the host's cgroups");
+    }
+    Ok(Home { keyring, cgroup_namespace: wanted && !doors.is_empty(), doors })
 }
 
 fn explain(outcome: Outcome, phase: Phase, work: Work<'_>, subject: &str) -> Error {
