@@ -1,28 +1,23 @@
 //! The archive as a source: read frame by frame, nothing believed before it is checked.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 
 use crate::error::{Error, Part, Result};
 use crate::frames::{Frames, Reader};
-use crate::manifest::{Head, Manifest, Member, MemberKind};
+use crate::manifest::{Member, MemberKind};
 use crate::name::MemberName;
+use crate::open;
 use crate::progress::Progress;
-use crate::source::{Source, Verified};
-use crate::{limits, open};
+use crate::source::{Contents, Source, Verified, readable_whole};
 
 /// An opened archive. Its tail (table, seal, manifest) was checked; index and members are checked as they are read.
 ///
 /// It can be read from many threads at once.
 #[derive(Debug)]
 pub struct Archive {
-    head: Head,
-    manifest: Manifest,
+    contents: Contents,
     pub(crate) frames: Frames,
-    by_name: HashMap<MemberName, usize>,
-    totals: Verified,
-    digest: String,
 }
 
 impl Source for Archive {
@@ -30,37 +25,13 @@ impl Source for Archive {
         self.frames.path()
     }
 
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
-    fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    fn manifest_digest(&self) -> &str {
-        &self.digest
-    }
-
-    fn totals(&self) -> Verified {
-        self.totals
-    }
-
-    fn member(&self, name: &MemberName) -> Result<&Member> {
-        self.by_name
-            .get(name)
-            .map(|at| &self.manifest.members[*at])
-            .ok_or_else(|| Error::NoMember { path: self.path().to_owned(), name: name.to_string() })
+    fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     fn read(&self, name: &MemberName) -> Result<Vec<u8>> {
         let member = self.member(name)?;
-        if member.size > limits::WHOLE_MEMBER {
-            return Err(Error::Limit {
-                what: "the size of a member read as a whole",
-                limit: limits::WHOLE_MEMBER,
-            });
-        }
+        readable_whole(member)?;
         let mut bytes = Vec::new();
         self.frames.with_reader(|reader| reader.append(member.offset, member.size, &mut bytes))?;
         self.check_digest(member, &bytes)?;
@@ -109,8 +80,6 @@ impl Archive {
     pub(crate) fn from_file(file: File, path: &Path) -> Result<Self> {
         let tail = open::tail(&file, path)?;
         let frames = Frames::new(file, path.to_owned(), tail.places, &tail.manifest);
-        let by_name =
-            tail.manifest.members.iter().enumerate().map(|(at, member)| (member.name.clone(), at)).collect();
         let totals = Verified {
             members: tail.manifest.members.len() as u64 + 1,
             frames: tail.frames,
@@ -118,7 +87,7 @@ impl Archive {
             plain_bytes: tail.plain,
         };
         let head = open::head(&frames, &tail.manifest)?;
-        Ok(Self { head, manifest: tail.manifest, frames, by_name, totals, digest: tail.digest })
+        Ok(Self { contents: Contents::new(head, tail.manifest, tail.digest, totals), frames })
     }
 
     /// Whether `content`, all of a member, is what the manifest says. Frames of grown members stand for themselves.

@@ -1,6 +1,5 @@
 //! The archive as a sink: a file that gets its name when it is whole.
 
-use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use crate::manifest::{FrameRef, Head, Index, Manifest, Member, MemberKind};
 use crate::name::MemberName;
 use crate::pipeline::{Pipeline, compressor};
 use crate::place::Unnamed;
+use crate::roster::Roster;
 use crate::sink::{self, Destination, Sink};
 use crate::tarball::{self, BLOCK};
 use crate::{HEAD_NAME, INDEX_NAME, MANIFEST_NAME, limits};
@@ -59,8 +59,7 @@ pub struct ArchiveFile {
     level: i32,
     /// Where the plain tar ends.
     plain_at: u64,
-    members: Vec<Member>,
-    names: HashSet<MemberName>,
+    roster: Roster,
     open: Option<Growing>,
     grown: Vec<Growing>,
 }
@@ -95,9 +94,8 @@ impl ArchiveFile {
             cutter: Cutter::new(pipeline, frame_size),
             level,
             plain_at: 0,
-            members: Vec::new(),
             // Written by `complete`, and by nobody else.
-            names: HashSet::from([MemberName::new(INDEX_NAME)?, MemberName::new(MANIFEST_NAME)?]),
+            roster: Roster::new(&[INDEX_NAME, MANIFEST_NAME], "it is taken in this archive")?,
             open: None,
             grown: Vec::new(),
         };
@@ -125,19 +123,10 @@ impl ArchiveFile {
         mode: u32,
         size: u64,
         digest: String,
-    ) -> Result<()> {
-        if self.open.is_some() {
-            return Err(Error::Misuse { what: "begin a member while another is open" });
-        }
-        if self.members.len() >= limits::MEMBERS {
-            return Err(Error::Limit { what: "the number of members", limit: limits::MEMBERS as u64 });
-        }
-        if !self.names.insert(name.clone()) {
-            return Err(Error::BadName { name: name.to_string(), what: "it is taken in this archive" });
-        }
-        let offset = self.plain_at + BLOCK;
-        self.members.push(Member { name: name.clone(), kind, mode, offset, size, digest, of_frames: false });
-        Ok(())
+    ) -> Result<usize> {
+        let (name, offset) = (name.clone(), self.plain_at + BLOCK);
+        let member = Member { name, kind, mode, offset, size, digest, of_frames: false };
+        self.roster.enter(member, self.open.is_some())
     }
 
     /// Writes manifest, index, seal and table, and syncs the file. It has no name yet.
@@ -148,7 +137,8 @@ impl ArchiveFile {
         if self.open.is_some() {
             return Err(Error::Misuse { what: "complete while a member is open" });
         }
-        let Self { place, cutter, level, mut members, grown, plain_at, .. } = self;
+        let Self { place, cutter, level, roster, grown, plain_at, .. } = self;
+        let mut members = roster.members;
         let written = cutter.finish()?;
         let mut entries = written.entries;
         settle(&place, &mut entries, &mut members, &grown)?;
@@ -197,11 +187,11 @@ impl Sink for ArchiveFile {
     }
 
     fn begin(&mut self, name: &MemberName, mode: u32) -> Result<()> {
-        self.enter(name, MemberKind::File, mode, 0, String::new())?;
+        let member = self.enter(name, MemberKind::File, mode, 0, String::new())?;
         let placeholder = raw512(&tarball::header(name, MemberKind::File, mode, 0)?);
         let header = self.cutter.frame(placeholder.to_vec(), 512)?;
         self.plain_at += BLOCK;
-        self.open = Some(Growing { member: self.members.len() - 1, header, last: header + 1 });
+        self.open = Some(Growing { member, header, last: header + 1 });
         Ok(())
     }
 
@@ -217,7 +207,7 @@ impl Sink for ArchiveFile {
             return Err(Error::Misuse { what: "take bytes while no member is open" });
         };
         self.cutter.advance(count)?;
-        self.members[growing.member].size += count as u64;
+        self.roster.members[growing.member].size += count as u64;
         self.plain_at += count as u64;
         Ok(())
     }
@@ -227,7 +217,7 @@ impl Sink for ArchiveFile {
             return Err(Error::Misuse { what: "end a member while none is open" });
         };
         growing.last = self.cutter.cut();
-        let size = self.members[growing.member].size;
+        let size = self.roster.members[growing.member].size;
         self.grown.push(growing);
         self.pad(size)
     }

@@ -39,6 +39,7 @@ mod pipeline;
 mod place;
 mod priority;
 mod progress;
+mod roster;
 mod sink;
 mod slab;
 mod source;
@@ -56,7 +57,7 @@ pub use manifest::{
 pub use name::MemberName;
 pub use progress::{Progress, Unheard};
 pub use sink::{Complete, Destination, Sink};
-pub use source::{Source, Verified};
+pub use source::{Contents, Source, Verified};
 
 /// Name of the member that says what an archive is.
 pub const HEAD_NAME: &str = "floe-head.json";

@@ -1,10 +1,12 @@
 //! Where a snapshot is read from.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs::File;
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::limits;
 use crate::manifest::{Head, Manifest, Member};
 use crate::name::MemberName;
 use crate::progress::Progress;
@@ -15,14 +17,23 @@ pub trait Source: Debug + Send + Sync {
     /// Where it lies, for messages.
     fn path(&self) -> &Path;
 
+    /// What was checked when it was opened.
+    fn contents(&self) -> &Contents;
+
     /// Its head.
-    fn head(&self) -> &Head;
+    fn head(&self) -> &Head {
+        &self.contents().head
+    }
 
     /// Its manifest.
-    fn manifest(&self) -> &Manifest;
+    fn manifest(&self) -> &Manifest {
+        &self.contents().manifest
+    }
 
     /// BLAKE3 of the manifest's text, hexadecimal. It stands for every byte of the snapshot.
-    fn manifest_digest(&self) -> &str;
+    fn manifest_digest(&self) -> &str {
+        &self.contents().digest
+    }
 
     /// Its members but the manifest, in order.
     fn members(&self) -> &[Member] {
@@ -30,13 +41,18 @@ pub trait Source: Debug + Send + Sync {
     }
 
     /// How much there is of it; what [`Source::verify`] goes through.
-    fn totals(&self) -> Verified;
+    fn totals(&self) -> Verified {
+        self.contents().totals
+    }
 
     /// The member `name`.
     ///
     /// # Errors
     /// [`crate::Error::NoMember`].
-    fn member(&self, name: &MemberName) -> Result<&Member>;
+    fn member(&self, name: &MemberName) -> Result<&Member> {
+        let found = self.contents().number(name).and_then(|number| self.members().get(number));
+        found.ok_or_else(|| Error::NoMember { path: self.path().to_owned(), name: name.to_string() })
+    }
 
     /// All of a member.
     ///
@@ -85,4 +101,39 @@ pub struct Verified {
     pub bytes: u64,
     /// Bytes of the tar in it.
     pub plain_bytes: u64,
+}
+
+/// What an opened snapshot says of itself.
+#[derive(Debug)]
+pub struct Contents {
+    head: Head,
+    manifest: Manifest,
+    digest: String,
+    by_name: HashMap<MemberName, usize>,
+    totals: Verified,
+}
+
+impl Contents {
+    /// `digest` is that of the manifest's text.
+    pub(crate) fn new(head: Head, manifest: Manifest, digest: String, totals: Verified) -> Self {
+        let names = manifest.members.iter().enumerate();
+        let by_name = names.map(|(number, member)| (member.name.clone(), number)).collect();
+        Self { head, manifest, digest, by_name, totals }
+    }
+
+    /// The place of a member among the others.
+    pub(crate) fn number(&self, name: &MemberName) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+}
+
+/// Whether a member may be read as a whole.
+pub(crate) fn readable_whole(member: &Member) -> Result<()> {
+    if member.size > limits::WHOLE_MEMBER {
+        return Err(Error::Limit {
+            what: "the size of a member read as a whole",
+            limit: limits::WHOLE_MEMBER,
+        });
+    }
+    Ok(())
 }

@@ -1,6 +1,5 @@
 //! The folder as a sink.
 
-use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -11,13 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::staging::{Staging, sync};
 use super::writer::Writer;
 use super::{OWN, place_of};
+use crate::MANIFEST_NAME;
 use crate::archive_file::{Sealed, WriterOptions};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, Member, MemberKind};
 use crate::name::MemberName;
+use crate::roster::Roster;
 use crate::sink::{self, Sink};
 use crate::slab::Slab;
-use crate::{MANIFEST_NAME, limits};
 
 /// Threads that sync: the file system writes its journal once for all that wait.
 const SYNCING: usize = 8;
@@ -27,8 +27,7 @@ const SYNCING: usize = 8;
 pub(crate) struct DirectorySink {
     staging: Staging,
     writer: Writer,
-    members: Vec<Member>,
-    names: HashSet<MemberName>,
+    roster: Roster,
     /// Numbers of the members that grew, in order.
     grown: Vec<usize>,
     open: bool,
@@ -38,9 +37,8 @@ pub(crate) struct DirectorySink {
 impl DirectorySink {
     pub(crate) fn new(staging: Staging, options: WriterOptions) -> Result<Self> {
         let writer = Writer::start(options.spool_budget, staging.target())?;
-        let names = HashSet::from([MemberName::new(MANIFEST_NAME)?]);
-        let (members, grown) = (Vec::new(), Vec::new());
-        Ok(Self { staging, writer, members, names, grown, open: false, slab: None })
+        let roster = Roster::new(&[MANIFEST_NAME], "it is taken in this folder")?;
+        Ok(Self { staging, writer, roster, grown: Vec::new(), open: false, slab: None })
     }
 
     fn enter(
@@ -50,19 +48,9 @@ impl DirectorySink {
         mode: u32,
         size: u64,
         digest: String,
-    ) -> Result<()> {
-        if self.open {
-            return Err(Error::Misuse { what: "begin a member while another is open" });
-        }
-        if self.members.len() >= limits::MEMBERS {
-            return Err(Error::Limit { what: "the number of members", limit: limits::MEMBERS as u64 });
-        }
-        if !self.names.insert(name.clone()) {
-            return Err(Error::BadName { name: name.to_string(), what: "it is taken in this folder" });
-        }
-        let name = name.clone();
-        self.members.push(Member { name, kind, mode, offset: 0, size, digest, of_frames: false });
-        Ok(())
+    ) -> Result<usize> {
+        let member = Member { name: name.clone(), kind, mode, offset: 0, size, digest, of_frames: false };
+        self.roster.enter(member, self.open)
     }
 
     /// The path as it will be, for messages, and the file.
@@ -109,10 +97,10 @@ impl Sink for DirectorySink {
     }
 
     fn begin(&mut self, name: &MemberName, mode: u32) -> Result<()> {
-        self.enter(name, MemberKind::File, mode, 0, String::new())?;
+        let number = self.enter(name, MemberKind::File, mode, 0, String::new())?;
         let (path, file) = self.create(name, mode)?;
         self.writer.begin(file, path)?;
-        self.grown.push(self.members.len() - 1);
+        self.grown.push(number);
         self.open = true;
         Ok(())
     }
@@ -151,7 +139,8 @@ impl Sink for DirectorySink {
         if self.open {
             return Err(Error::Misuse { what: "complete while a member is open" });
         }
-        let Self { staging, writer, mut members, grown, .. } = *self;
+        let Self { staging, writer, roster, grown, .. } = *self;
+        let mut members = roster.members;
         let written = writer.finish()?;
         for (number, (digest, size)) in grown.into_iter().zip(written.digests) {
             members[number].digest = digest;

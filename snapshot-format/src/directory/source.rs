@@ -1,6 +1,6 @@
 //! The folder as a source.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -13,10 +13,10 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::{OWN, foreign, manifest_of, place_of};
 use crate::error::{Error, Part, Result};
-use crate::manifest::{Head, Manifest, Member, MemberKind};
+use crate::manifest::{Head, Member, MemberKind};
 use crate::name::MemberName;
 use crate::progress::Progress;
-use crate::source::{Source, Verified};
+use crate::source::{Contents, Source, Verified, readable_whole};
 use crate::{MANIFEST_NAME, limits};
 
 /// Bytes of one read(2).
@@ -29,11 +29,7 @@ pub struct Directory {
     /// Files are looked for beneath it, and no link is followed: a folder may come from anywhere, and a link in it would
     /// make a file of this host a process's memory.
     root: OwnedFd,
-    head: Head,
-    manifest: Manifest,
-    digest: String,
-    by_name: HashMap<MemberName, usize>,
-    totals: Verified,
+    contents: Contents,
     /// Whether the manifest was made of the images, and has no digests.
     foreign: bool,
     /// Members whose digest was found right.
@@ -58,9 +54,8 @@ impl Directory {
             Err(source) => return Err(Error::io("open", &path.join(&own), source)),
         };
         let manifest = manifest_of(&text, path)?;
-        let by_name: HashMap<_, _> =
-            manifest.members.iter().enumerate().map(|(at, member)| (member.name.clone(), at)).collect();
-        if by_name.len() != manifest.members.len() {
+        let names: HashSet<_> = manifest.members.iter().map(|member| &member.name).collect();
+        if names.len() != manifest.members.len() {
             return Err(Error::Damaged {
                 path: path.to_owned(),
                 at: 0,
@@ -88,7 +83,8 @@ impl Directory {
         let checked = Mutex::new(vec![false; manifest.members.len()]);
         let digest = blake3::hash(&text).to_hex().to_string();
         let path = path.to_owned();
-        Ok(Self { path, root, head, manifest, digest, by_name, totals, foreign: is_foreign, checked })
+        let contents = Contents::new(head, manifest, digest, totals);
+        Ok(Self { path, root, contents, foreign: is_foreign, checked })
     }
 
     fn damaged(&self, member: &Member, what: impl Into<String>) -> Error {
@@ -159,8 +155,8 @@ impl Directory {
         then: &(dyn Fn(usize, &Member, &AtomicU64) -> Result<()> + Sync),
     ) -> Result<()> {
         // The largest first: they take longest.
-        let mut order: Vec<usize> = (0..self.manifest.members.len()).collect();
-        order.sort_by_key(|number| std::cmp::Reverse(self.manifest.members[*number].size));
+        let mut order: Vec<usize> = (0..self.members().len()).collect();
+        order.sort_by_key(|number| std::cmp::Reverse(self.members()[*number].size));
         let (next, done, stop) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
         let failure = Mutex::new(None);
         let work = || {
@@ -168,7 +164,7 @@ impl Directory {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                let member = &self.manifest.members[number];
+                let member = &self.members()[number];
                 if member.kind != MemberKind::File {
                     continue;
                 }
@@ -178,7 +174,7 @@ impl Directory {
                     slot.get_or_insert(error);
                     return;
                 }
-                progress.bytes(done.load(Ordering::Relaxed), self.totals.plain_bytes);
+                progress.bytes(done.load(Ordering::Relaxed), self.totals().plain_bytes);
             }
         };
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(order.len()).max(1);
@@ -200,7 +196,7 @@ impl Directory {
             return Err(Error::Interrupted { path: self.path.clone() });
         }
         let done = done.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        progress.bytes(done, self.totals.plain_bytes);
+        progress.bytes(done, self.totals().plain_bytes);
         Ok(())
     }
 
@@ -211,7 +207,7 @@ impl Directory {
             let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
             let known = |name: &str| {
                 let member = MemberName::new(&format!("{}/{name}", super::IMAGES));
-                member.is_ok_and(|member| self.by_name.contains_key(&member))
+                member.is_ok_and(|member| self.contents.number(&member).is_some())
             };
             if name.ends_with(".img") && !known(&name) {
                 return Err(Error::Damaged {
@@ -261,37 +257,13 @@ impl Source for Directory {
         &self.path
     }
 
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
-    fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
-    fn manifest_digest(&self) -> &str {
-        &self.digest
-    }
-
-    fn totals(&self) -> Verified {
-        self.totals
-    }
-
-    fn member(&self, name: &MemberName) -> Result<&Member> {
-        self.by_name
-            .get(name)
-            .map(|at| &self.manifest.members[*at])
-            .ok_or_else(|| Error::NoMember { path: self.path.clone(), name: name.to_string() })
+    fn contents(&self) -> &Contents {
+        &self.contents
     }
 
     fn read(&self, name: &MemberName) -> Result<Vec<u8>> {
         let member = self.member(name)?;
-        if member.size > limits::WHOLE_MEMBER {
-            return Err(Error::Limit {
-                what: "the size of a member read as a whole",
-                limit: limits::WHOLE_MEMBER,
-            });
-        }
+        readable_whole(member)?;
         let mut bytes = Vec::new();
         self.stream(member, &mut |piece| {
             bytes.extend_from_slice(piece);
@@ -305,7 +277,7 @@ impl Source for Directory {
             return Err(Error::Misuse { what: "read beyond the end of a member" });
         }
         // A file has one digest for all of it.
-        let number = self.by_name.get(&member.name).copied();
+        let number = self.contents.number(&member.name);
         let checked = self.checked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let known = number.and_then(|number| checked.get(number).copied()).unwrap_or(false);
         drop(checked);
@@ -325,7 +297,7 @@ impl Source for Directory {
         progress: &dyn Progress,
     ) -> Result<()> {
         let mut files = Vec::new();
-        for member in &self.manifest.members {
+        for member in self.members() {
             let wanted = member.kind == MemberKind::File && want(member);
             let create = |source| Error::io("create", member.name.as_str().as_ref(), source);
             files.push(if wanted { Some(place(member).map_err(create)?) } else { None });
@@ -348,10 +320,10 @@ impl Source for Directory {
             Ok(())
         })?;
         self.nothing_else()?;
-        foreign::check(&self.manifest, &|name| {
+        foreign::check(self.manifest(), &|name| {
             let name = MemberName::new(&format!("{}/{name}", super::IMAGES)).ok()?;
             self.read(&name).ok()
         })?;
-        Ok(self.totals)
+        Ok(self.totals())
     }
 }
