@@ -43,6 +43,7 @@ mod roster;
 mod sink;
 mod slab;
 mod source;
+mod spool;
 mod tarball;
 mod unpack;
 

@@ -20,15 +20,15 @@ use std::fs::File;
 use std::io::{Cursor, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::index::Entry;
 use crate::priority::Priority;
 use crate::slab::{self, Slab};
+use crate::spool::{self, Spool, Spooling};
 
 /// Slabs and buffers that are kept for reuse: enough for all that is under way while compression keeps up.
 const KEPT: usize = 8;
@@ -82,15 +82,20 @@ struct State {
     submitted: u64,
     written: u64,
     entries: Vec<Entry>,
-    waiting: u64,
-    peak: u64,
-    blocked: Duration,
+    spool: Spool,
     closed: bool,
-    /// Whether the sender waits for room.
-    full: bool,
     failure: Option<Failed>,
-    free: Vec<Slab>,
     free_packed: Vec<Vec<u8>>,
+}
+
+impl Spooling for State {
+    fn spool(&mut self) -> &mut Spool {
+        &mut self.spool
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -162,13 +167,14 @@ impl Pipeline {
         budget: u64,
         largest: usize,
     ) -> Result<Self> {
+        let slab_size = largest.next_multiple_of(slab::SIZE);
+        let state = State { spool: Spool::new(budget, slab_size), ..State::default() };
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             work: Condvar::new(),
             ready: Condvar::new(),
             room: Condvar::new(),
         });
-        let slab_size = largest.next_multiple_of(slab::SIZE);
         let mut pipeline = Self { shared, threads: Vec::new(), path: path.to_owned(), budget, slab_size };
         for number in 0..workers.max(1) {
             let shared = Arc::clone(&pipeline.shared);
@@ -187,23 +193,11 @@ impl Pipeline {
 
     /// An empty slab. Waits while more bytes are under way than the budget allows.
     pub(crate) fn slab(&self) -> Result<Slab> {
-        let size = self.slab_size as u64;
-        let mut state = self.shared.lock();
-        if state.waiting > 0 && state.waiting + size > self.budget {
-            let since = Instant::now();
-            state.full = true;
-            while state.failure.is_none() && state.waiting > 0 && state.waiting + size > self.budget {
-                state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            state.full = false;
-            state.blocked += since.elapsed();
-        }
+        let mut state = spool::wait_for_room(self.shared.lock(), &self.shared.room);
         if let Some(failed) = &state.failure {
             return Err(self.error(failed));
         }
-        state.waiting += size;
-        state.peak = state.peak.max(state.waiting);
-        let kept = state.free.pop();
+        let kept = state.spool.take();
         drop(state);
         match kept {
             Some(slab) => Ok(slab),
@@ -215,24 +209,9 @@ impl Pipeline {
 
     /// Takes memory for `bytes` beforehand, as far as the budget allows, with as many threads as there are processors.
     pub(crate) fn reserve(&self, bytes: u64, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<()> {
-        let count = bytes.min(self.budget) / self.slab_size as u64;
-        let next = AtomicU64::new(0);
-        let work = || {
-            while next.fetch_add(1, Ordering::Relaxed) < count && !cancelled() {
-                let slab = Slab::new(self.slab_size)?;
-                slab.populate();
-                self.shared.lock().free.push(slab);
-            }
-            Ok(())
-        };
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        let done: std::io::Result<()> = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
-            let own = work();
-            let gone = |_| Err(std::io::Error::other("a thread panicked"));
-            others.into_iter().fold(own, |done, other| done.and(other.join().unwrap_or_else(gone)))
-        });
-        done.map_err(|source| Error::io("take memory for", &self.path, source))
+        let put = |slab| self.shared.lock().spool.free.push(slab);
+        spool::reserve(bytes, self.budget, self.slab_size, cancelled, &put)
+            .map_err(|source| Error::io("take memory for", &self.path, source))
     }
 
     /// Takes a batch over.
@@ -266,14 +245,18 @@ impl Pipeline {
         if state.written != state.submitted {
             return Err(Error::io("write", &self.path, std::io::Error::other("a worker thread died")));
         }
-        Ok(Written { entries: std::mem::take(&mut state.entries), peak: state.peak, blocked: state.blocked })
+        Ok(Written {
+            entries: std::mem::take(&mut state.entries),
+            peak: state.spool.peak,
+            blocked: state.spool.blocked,
+        })
     }
 
     fn close(&mut self) {
         let mut state = self.shared.lock();
         state.closed = true;
-        let kept = state.free.len().min(KEPT);
-        let unused = state.free.split_off(kept);
+        let kept = state.spool.free.len().min(KEPT);
+        let unused = state.spool.free.split_off(kept);
         drop(state);
         drop(unused);
         self.shared.wake_all();
@@ -347,7 +330,7 @@ fn next_job(shared: &Shared) -> Option<Job> {
         }
         if let Some((number, batch)) = state.jobs.pop_front() {
             let out = state.free_packed.pop().unwrap_or_default();
-            let urgent = state.full || state.closed;
+            let urgent = state.spool.full || state.closed;
             return Some(Job { number, batch, out, urgent });
         }
         if state.closed {
@@ -410,11 +393,11 @@ fn deliver(shared: &Shared, number: u64, mut packed: Packed, slab: Option<Slab>,
         state = shared.lock();
     }
     packed.memory = packed.bytes.capacity() as u64;
-    state.waiting = state.waiting.saturating_sub(memory) + packed.memory;
+    state.spool.waiting = state.spool.waiting.saturating_sub(memory) + packed.memory;
     let slab = match slab {
         // As long as more may come, memory that is there is worth more than any other.
-        Some(slab) if !state.closed || state.free.len() < KEPT => {
-            state.free.push(slab.emptied());
+        Some(slab) if !state.closed || state.spool.free.len() < KEPT => {
+            state.spool.free.push(slab.emptied());
             None
         }
         other => other,
@@ -444,7 +427,7 @@ fn write(shared: &Shared, mut file: File) {
             }
             state = shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         };
-        let urgent = state.full || state.closed;
+        let urgent = state.spool.full || state.closed;
         drop(state);
         priority.set(urgent);
         if let Err(error) = packed.bytes.chunks(WRITE).try_for_each(|piece| file.write_all(piece)) {
@@ -459,7 +442,7 @@ fn write(shared: &Shared, mut file: File) {
             flushed = offset;
         }
         let mut state = shared.lock();
-        state.waiting = state.waiting.saturating_sub(packed.memory);
+        state.spool.waiting = state.spool.waiting.saturating_sub(packed.memory);
         state.written += 1;
         state.entries.append(&mut packed.entries);
         if state.free_packed.len() < KEPT {

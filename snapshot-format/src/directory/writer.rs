@@ -8,11 +8,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::priority::Priority;
 use crate::slab::{self, Slab};
+use crate::spool::{self, Spool, Spooling};
 
 /// Bytes of one write(2): see [`crate::pipeline`].
 const WRITE: usize = 128 << 10;
@@ -31,16 +32,21 @@ struct State {
     orders: VecDeque<Order>,
     /// Of the files that are complete, in order: digest and size.
     digests: Vec<(String, u64)>,
-    waiting: u64,
-    peak: u64,
-    blocked: Duration,
-    free: Vec<Slab>,
-    full: bool,
+    spool: Spool,
     closed: bool,
     failure: Option<(&'static str, PathBuf, std::io::Error)>,
 }
 
-#[derive(Default)]
+impl Spooling for State {
+    fn spool(&mut self) -> &mut Spool {
+        &mut self.spool
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+}
+
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
@@ -83,7 +89,9 @@ pub(crate) struct Written {
 impl Writer {
     /// Starts the thread. At most `budget` bytes wait in memory.
     pub(crate) fn start(budget: u64, path: &Path) -> Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let state = State { spool: Spool::new(budget, slab::SIZE), ..State::default() };
+        let (work, room) = (Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { state: Mutex::new(state), work, room });
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("image-writer".to_owned()).spawn(move || run(&own));
         let thread = thread.map_err(|source| Error::io("start a thread for", path, source))?;
@@ -92,35 +100,15 @@ impl Writer {
 
     /// Takes memory for `bytes` beforehand, as far as the budget allows.
     pub(crate) fn reserve(&self, bytes: u64, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<()> {
-        let count = bytes.min(self.budget) / slab::SIZE as u64;
-        for _ in 0..count {
-            if cancelled() {
-                break;
-            }
-            let slab = Slab::new(slab::SIZE).map_err(no_memory)?;
-            slab.populate();
-            self.shared.lock().free.push(slab);
-        }
-        Ok(())
+        let put = |slab| self.shared.lock().spool.free.push(slab);
+        spool::reserve(bytes, self.budget, slab::SIZE, cancelled, &put).map_err(no_memory)
     }
 
     /// An empty slab. Waits while more bytes wait than the budget allows.
     pub(crate) fn slab(&self) -> Result<Slab> {
-        let size = slab::SIZE as u64;
-        let mut state = self.shared.lock();
-        if state.waiting > 0 && state.waiting + size > self.budget {
-            let since = Instant::now();
-            state.full = true;
-            while state.failure.is_none() && state.waiting > 0 && state.waiting + size > self.budget {
-                state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            state.full = false;
-            state.blocked += since.elapsed();
-        }
+        let mut state = spool::wait_for_room(self.shared.lock(), &self.shared.room);
         failure(&mut state)?;
-        state.waiting += size;
-        state.peak = state.peak.max(state.waiting);
-        let kept = state.free.pop();
+        let kept = state.spool.take();
         drop(state);
         kept.map_or_else(|| Slab::new(slab::SIZE).map_err(no_memory), Ok)
     }
@@ -152,13 +140,13 @@ impl Writer {
         let mut state = self.shared.lock();
         failure(&mut state)?;
         let digests = std::mem::take(&mut state.digests);
-        Ok(Written { digests, peak: state.peak, blocked: state.blocked })
+        Ok(Written { digests, peak: state.spool.peak, blocked: state.spool.blocked })
     }
 
     fn close(&mut self) {
         let mut state = self.shared.lock();
         state.closed = true;
-        state.free.clear();
+        state.spool.free.clear();
         drop(state);
         self.shared.work.notify_all();
         if let Some(thread) = self.thread.take()
@@ -208,7 +196,7 @@ fn run(shared: &Shared) {
                 None => state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         };
-        let urgent = state.full || state.closed;
+        let urgent = state.spool.full || state.closed;
         drop(state);
         priority.set(urgent);
         match order {
@@ -224,9 +212,9 @@ fn run(shared: &Shared) {
                 }
                 *size += bytes.len() as u64;
                 let mut state = shared.lock();
-                state.waiting = state.waiting.saturating_sub(slab.size() as u64);
+                state.spool.waiting = state.spool.waiting.saturating_sub(slab.size() as u64);
                 if !state.closed {
-                    state.free.push(slab.emptied());
+                    state.spool.free.push(slab.emptied());
                 }
                 drop(state);
                 shared.room.notify_all();
