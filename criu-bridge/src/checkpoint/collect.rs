@@ -51,7 +51,6 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
     let host = std::process::id().cast_signed();
     let own_cgroups = tasks::namespace(init, "cgroup")? != tasks::namespace(host, "cgroup")?;
     let mounts = outside::mounts_of(&tasks::mounts(init)?, &tasks::mounts(host)?, own_cgroups);
-    let connections = tasks::connections(&pids);
     let blockers = interfaces(container.config());
     if !blockers.is_empty() {
         return Err(Error::Blocked(blockers));
@@ -64,7 +63,7 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
         namespaces: joined(container, init)?,
         stdio: outside::stdio_of(init),
         memory: tasks::memory(&pids),
-        lock_network: options.tcp == Tcp::Established && !connections.is_empty(),
+        lock_network: options.tcp == Tcp::Established && !tasks::connections(&pids).is_empty(),
         pids,
     })
 }

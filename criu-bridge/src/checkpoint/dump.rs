@@ -27,10 +27,11 @@ use super::seal::{Contents, Seal};
 use crate::error::{Error, Result};
 use crate::outside::{self, HostFiles};
 use crate::pages::{PageReceiver, Received, ReceiverHandle};
+use crate::preflight::{Process, files::stray};
 use crate::progress::Phase;
 use crate::record::{Native, Record};
 use crate::session::{Answer, Handler, Outcome};
-use crate::tasks;
+use crate::tasks::{self, Descriptor};
 
 /// What a dump is to do, and with what.
 #[derive(Clone, Copy)]
@@ -115,7 +116,8 @@ impl<'a> Dump<'a> {
         self.pids = super::collect::processes(self.container, self.job.plan.init)?;
         self.host_files = outside::host_files(&self.pids)?;
         if !self.host_files.stray.is_empty() {
-            return Err(Error::Blocked(self.host_files.stray.iter().map(super::stray).collect()));
+            let stray = |folder: &Descriptor| stray(&Process::named(folder.pid), folder).blocker;
+            return Err(Error::Blocked(self.host_files.stray.iter().map(stray).collect()));
         }
         Ok(Answer { go_on: true, external: self.host_files.keys() })
     }

@@ -36,12 +36,12 @@ use crate::error::{Error, Result};
 use crate::failure::{Failure, Work};
 use crate::leftover::Watch;
 use crate::pages::PageReceiver;
-use crate::preflight::{self, Blocker};
+use crate::preflight;
 use crate::progress::{Phase, Progress};
 use crate::record::Records;
 use crate::scratch::Scratch;
 use crate::session::{Outcome, Session, own_number};
-use crate::tasks::{Descriptor, Task};
+use crate::tasks::Task;
 use dump::{Dump, Job};
 use seal::Seal;
 
@@ -275,17 +275,6 @@ fn remove_leftovers(plan: &Plan, was_paused: bool, progress: &dyn Progress) {
             )),
             Err(error) => progress.warn(&format!("a leftover of a killed checkpoint stays: {error}")),
         }
-    }
-}
-
-/// A folder of the host that a process holds open cannot be brought back, and is a way out of the container.
-fn stray(descriptor: &Descriptor) -> Blocker {
-    Blocker {
-        pid: Some(descriptor.pid),
-        process: Task::look(descriptor.pid).name,
-        what: format!("holds a folder of the host open on descriptor {}:", descriptor.fd),
-        on: descriptor.target.display().to_string(),
-        hint: "close it in the program that started the container".to_owned(),
     }
 }
 

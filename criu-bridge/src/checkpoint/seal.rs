@@ -247,9 +247,7 @@ pub(crate) fn layout(wire: PageWire) -> pagemap::Layout {
 
 /// The layout of page maps that the CRIU of a snapshot wrote, from its version in the manifest.
 pub(crate) fn layout_of(version: &str) -> pagemap::Layout {
-    let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
-    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    layout(Version::new(major, minor, 0).page_wire())
+    Version::parse(version).map_or(pagemap::Layout::Narrow, |version| layout(version.page_wire()))
 }
 
 fn outside(contents: &Contents<'_>) -> Outside {

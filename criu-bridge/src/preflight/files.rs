@@ -17,11 +17,16 @@ pub(super) fn outside(scene: &Scene<'_>) -> Vec<Finding> {
         if inside.contains(&descriptor.mount) || own.contains(&descriptor.mount) {
             continue;
         }
-        let what = format!("holds a folder of the host open on descriptor {}:", descriptor.fd);
-        let hint = "close it in the program that started the container";
-        found.push(Finding::of(process, "folder-outside", &what, descriptor.target.display(), hint));
+        found.push(stray(process, descriptor));
     }
     found
+}
+
+/// A folder of the host that a process holds open: it cannot be brought back, and is a way out of the container.
+pub(crate) fn stray(process: &Process, folder: &Descriptor) -> Finding {
+    let what = format!("holds a folder of the host open on descriptor {}:", folder.fd);
+    let hint = "close it in the program that started the container";
+    Finding::of(process, "folder-outside", &what, folder.target.display(), hint)
 }
 
 fn own_mounts(process: &Process) -> HashSet<i32> {

@@ -10,7 +10,7 @@ pub mod arrival;
 mod asked;
 mod devices;
 mod diag;
-mod files;
+pub(crate) mod files;
 mod locks;
 mod mappings;
 mod mounts;

@@ -26,15 +26,19 @@ pub struct Process {
 }
 
 impl Process {
+    /// `pid` with its name, and nothing else of it.
+    pub(crate) fn named(pid: i32) -> Self {
+        Self { pid, name: Task::look(pid).name, ..Self::default() }
+    }
+
     /// Looks at `pid`. Of one that has ended meanwhile nothing is found.
     pub fn look(pid: i32) -> Self {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
         Self {
-            pid,
-            name: Task::look(pid).name,
             descriptors: tasks::descriptors(pid).unwrap_or_default(),
             mappings: maps.lines().filter_map(Mapping::parse).collect(),
             status: std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(),
+            ..Self::named(pid)
         }
     }
 

@@ -205,8 +205,7 @@ pub(super) fn connected(scene: &Scene<'_>) -> Vec<Finding> {
         return Vec::new();
     }
     let one = |connection: &crate::tasks::Connection| {
-        let process =
-            Process { pid: connection.pid, name: Task::look(connection.pid).name, ..Process::default() };
+        let process = Process::named(connection.pid);
         let what = format!("has a TCP connection ({})", connection.state);
         let on = format!("{} -> {}", connection.local, connection.remote);
         Finding::of(

@@ -189,14 +189,13 @@ pub fn begin(waiting: Waiting, plan: LaunchPlan) -> Result<Begun> {
         }
         LaunchKind::Init { .. } => None,
     };
-    let preserved = waiting.preserved();
-    let Waiting { guard, mut peer, .. } = waiting;
+    let Waiting { guard, mut peer, preserve_fds } = waiting;
     // It does nothing before it has heard what it is to be, and hands this on to the process that it makes.
     outside::set_oom_score(guard.stage1_pid(), &plan.config.process)?;
     if joined.is_some() {
         scheduling::set_initial_affinity(Pid::from_raw(guard.stage1_pid()), &plan.config.process)?;
     }
-    peer.send(&ToChild::Bootstrap(bootstrap(&plan, preserved)))?;
+    peer.send(&ToChild::Bootstrap(bootstrap(&plan, preserve_fds)))?;
     Ok(Begun { plan, guard, peer, joined })
 }
 

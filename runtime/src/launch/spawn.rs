@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 pub struct Waiting {
     pub(super) guard: Guard,
     pub(super) peer: Peer,
-    preserve_fds: u32,
+    /// How many descriptors from 3 on it has from this process.
+    pub(super) preserve_fds: u32,
 }
 
 impl Waiting {
@@ -36,11 +37,6 @@ impl Waiting {
         let first = 3 + i32::try_from(preserve_fds).unwrap_or(0);
         let stage1 = spawn(theirs.as_fd(), first, streams)?;
         Ok(Self { guard: Guard { stage1: Some(stage1), child: None }, peer: Peer::new(ours), preserve_fds })
-    }
-
-    /// How many descriptors from 3 on it has from this process.
-    pub(super) fn preserved(&self) -> u32 {
-        self.preserve_fds
     }
 }
 

@@ -17,7 +17,6 @@ pub(crate) const IDS: u32 = 0x5443_2030;
 pub(crate) const USERNS: u32 = 0x5547_4906;
 pub(crate) const MM: u32 = 0x5749_2820;
 pub(crate) const FDINFO: u32 = 0x5621_3732;
-pub(crate) const MNTS: u32 = 0x5556_3928;
 pub(crate) const REMAP_FPATH: u32 = 0x5913_3954;
 pub(crate) const STATS: u32 = 0x5709_3306;
 

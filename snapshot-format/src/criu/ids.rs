@@ -54,8 +54,6 @@ pub struct Inventory {
     pub criu: Option<Namespaces>,
     /// The security module: `selinux`, `apparmor`, or nothing.
     pub security_module: String,
-    /// Whether TCP connections were closed at the dump; CRIU then insists that they are at the restore.
-    pub tcp_close: bool,
 }
 
 /// Reads the inventory.
@@ -71,11 +69,7 @@ pub fn inventory(bytes: &[u8]) -> Result<Inventory> {
         2 => "apparmor",
         _ => "",
     };
-    Ok(Inventory {
-        criu: entry.root_ids.as_ref().map(Namespaces::read),
-        security_module: module.to_owned(),
-        tcp_close: entry.tcp_close(),
-    })
+    Ok(Inventory { criu: entry.root_ids.as_ref().map(Namespaces::read), security_module: module.to_owned() })
 }
 
 /// A range of ids of a user namespace (user_namespaces(7)).

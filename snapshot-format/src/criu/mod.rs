@@ -9,7 +9,6 @@ pub mod files;
 mod framing;
 pub mod ids;
 pub mod memory;
-pub mod mounts;
 pub mod pagemap;
 pub mod remap;
 pub mod sockets;
