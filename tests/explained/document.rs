@@ -6,6 +6,8 @@ use std::path::Path;
 
 use floe_criu_bridge::failure::known;
 
+use crate::support::Place;
+
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
 }
@@ -49,4 +51,33 @@ fn every_test_that_it_names_exists_and_check_says_something_of_each() {
         }
     }
     assert!(provoked >= 25, "{provoked}");
+}
+
+/// A remedy that ends in a usage error is none.
+#[test]
+fn every_flag_that_is_advised_exists() {
+    let place = Place::new("advice");
+    let help: String = ["checkpoint", "restore"].map(|verb| place.ok([verb, "--help"])).concat();
+    let exists = |flag: &str| help.split_whitespace().any(|word| word.trim_end_matches(',') == flag);
+    let flag = |word: &str| {
+        word.trim_matches(|letter: char| !letter.is_ascii_lowercase() && letter != '-').to_owned()
+    };
+    let mut advised: Vec<String> = known::all()
+        .flat_map(|known| known.remedy.split_whitespace())
+        .filter(|word| word.starts_with("--"))
+        .map(flag)
+        .collect();
+    // What is found beforehand is told by functions; their advice is "pass --this".
+    let looks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../criu-bridge/src/preflight");
+    for folder in [looks.join("arrival"), looks] {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let text = fs::read_to_string(&entry).unwrap_or_default();
+            let passed = text.split("pass --").skip(1).filter_map(|rest| rest.split_whitespace().next());
+            advised.extend(passed.map(|word| flag(&format!("--{word}"))));
+        }
+    }
+    assert!(advised.len() >= 10, "{advised:?}");
+    for flag in &advised {
+        assert!(exists(flag), "floe advises {flag}, and knows no such flag");
+    }
 }

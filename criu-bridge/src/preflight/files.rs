@@ -130,9 +130,8 @@ fn look(
             "holds a deleted file of {size} bytes, more than the {} that are copied into a snapshot:",
             scene.asked.ghost_limit
         );
-        let hint =
-            format!("close it, or raise the limit: --criu-option ghost-limit={}", size.next_power_of_two());
-        found.push(Finding::of(process, "deleted-too-large", &what, path, &hint));
+        let hint = "close it before the checkpoint";
+        found.push(Finding::of(process, "deleted-too-large", &what, path, hint));
     } else if meta.nlink() > 0 && !scene.asked.link_remap {
         let what = "holds a file open whose name was deleted while it has another one:";
         found.push(Finding::of(process, "deleted-other-name", what, path, "pass --link-remap"));

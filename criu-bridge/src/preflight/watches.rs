@@ -41,7 +41,7 @@ fn about(scene: &Scene<'_>, process: &Process, fd: i32, watch: &Watch) -> Option
                 "watches a file (descriptor {fd}) on overlayfs, where criu cannot find it again at the restore: inode {} on",
                 watch.inode
             );
-            let hint = "pass --criu-option force-irmap and name its folder with --criu-option irmap-scan-path=PATH, or have the program poll";
+            let hint = "have the program poll";
             Some(Finding::of(process, "watch-overlay", &what, mount.mount_point.display(), hint))
         }
         "tmpfs" | "devtmpfs" if !exists(process.pid, mount, watch.inode) => {

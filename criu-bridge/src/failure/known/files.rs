@@ -113,7 +113,7 @@ pub(super) const KNOWN: &[Known] = &[
         Dump,
         &["Can't dump ghost file", "increase limit"],
         "a process holds a deleted file open that is larger than what is copied into a snapshot",
-        "raise the limit: --criu-option ghost-limit=BYTES",
+        "close it before the checkpoint",
         "(00.018120) Error (criu/files-reg.c:1031): Can't dump ghost file tmp/big of 8388608 size, increase limit",
     ),
     Known::new(
@@ -145,7 +145,7 @@ pub(super) const KNOWN: &[Known] = &[
         Dump,
         &["Can't dump that handle"],
         "a process watches a file (inotify, fanotify) that could not be found again by its number",
-        "remove the watch, or name the folders to look through: --criu-option irmap-scan-path=PATH",
+        "remove the watch before the checkpoint",
         "(00.018301) Error (criu/fsnotify.c:284): fsnotify: \tCan't dump that handle",
     ),
     Known::new(
@@ -233,7 +233,7 @@ pub(super) const KNOWN: &[Known] = &[
         Restore,
         &["has bad mode"],
         "a file that the container has open or mapped changed its type or permissions since the checkpoint",
-        "put the mode back; or, if the change was meant, pass --criu-option skip-file-rwx-check",
+        "put the mode back",
         "(00.030411)      1: Error (criu/files-reg.c:2294): File state/log has bad mode 0100600 (expect 0100644)",
     ),
     Known::new(
@@ -273,7 +273,7 @@ pub(super) const KNOWN: &[Known] = &[
         Restore,
         &["fsnotify: Unable to open (null)"],
         "a file that a process watches (inotify, fanotify) cannot be found again by its number, as on overlayfs",
-        "make the checkpoint with --criu-option force-irmap",
+        "have the program remove the watch before the checkpoint",
         "(00.030500)      1: Error (criu/fsnotify.c:510): fsnotify: Unable to open (null): Stale file handle",
     ),
     Known::new(

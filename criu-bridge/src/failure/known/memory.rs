@@ -65,7 +65,7 @@ pub(super) const KNOWN: &[Known] = &[
         Dump,
         &["Tracking memory is not available"],
         "this kernel does not track changed memory (CONFIG_MEM_SOFT_DIRTY)",
-        "make whole checkpoints: without --pre-dump and --criu-option track-mem",
+        "make whole checkpoints",
         "(00.002000) Error (criu/config.c:1128): Tracking memory is not available. Consider omitting --track-mem option.",
     ),
     Known::new(

@@ -153,7 +153,7 @@ pub(super) const KNOWN: &[Known] = &[
         Restore,
         &["cg: ", "Can't move"],
         "a process could not be put into its cgroup",
-        "restore with --manage-cgroups-mode ignore",
+        "see whether the cgroup that the line names is there and takes processes",
         "(00.010500)      1: Error (criu/cgroup.c:1249): cg: Can't move into memory//web/tasks (-1/-1): No space left on device",
     ),
     Known::new(

@@ -17,7 +17,7 @@ pub(super) const KNOWN: &[Known] = &[
         Either,
         &["Locking", "failed using nftables"],
         "connections could not be held back while the container stands still: nftables refused the rules",
-        "load the kernel modules nf_tables and nft_ct, or choose another way with --network-lock",
+        "load the kernel modules nf_tables and nft_ct",
         "(00.006000) Error (criu/netfilter.c:276): Locking connection failed using nftables",
     ),
     Known::new(
@@ -25,7 +25,7 @@ pub(super) const KNOWN: &[Known] = &[
         Either,
         &["Locking network failed: iptables-restore returned"],
         "packets could not be held back while the container stands still: iptables-restore failed or is missing",
-        "install iptables, or choose another way with --network-lock",
+        "install iptables",
         "(00.006001) Error (criu/net.c:3282): net: Locking network failed: iptables-restore returned -1. This may be connected to disabled CONFIG_NETFILTER_XT_MARK kernel build config option.",
     ),
     Known::new(
@@ -33,7 +33,7 @@ pub(super) const KNOWN: &[Known] = &[
         Either,
         &["CRIU was built without libnftables support"],
         "this criu cannot use nftables",
-        "choose --network-lock iptables, or a criu that was built with libnftables",
+        "use a criu that was built with libnftables",
         "(00.006002) Error (criu/netfilter.c:233): CRIU was built without libnftables support",
     ),
     Known::new(
@@ -88,8 +88,8 @@ pub(super) const KNOWN: &[Known] = &[
         "empty-netns",
         Dump,
         &["Unable to dump more than one netns"],
-        "a process has a network namespace within the container's, and --empty-ns was given",
-        "end it before the checkpoint, or leave --empty-ns out",
+        "a process has a network namespace within the container's, which is to be restored empty",
+        "end it before the checkpoint",
         "(00.007020) Error (criu/net.c:2859): net: Unable to dump more than one netns if the --emptyns is set",
     ),
     Known::new(

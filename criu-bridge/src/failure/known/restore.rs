@@ -121,7 +121,7 @@ pub(super) const KNOWN: &[Known] = &[
         Restore,
         &["mismatched lsm types"],
         "the snapshot's labels are of another security module than this host's",
-        "restore with --lsm-profile TYPE:NAME of this host's module, or on a host with the same one",
+        "restore on a host with the same one",
         "(00.001200) Error (criu/lsm.c:358): mismatched lsm types and lsm profile specified",
     ),
     Known::new(
@@ -145,7 +145,7 @@ pub(super) const KNOWN: &[Known] = &[
         Restore,
         &["can't write lsm profile"],
         "the security profile of a process could not be set: it is not loaded here, or may not be entered",
-        "load the profile (apparmor_parser), or restore with --lsm-profile",
+        "load the profile (apparmor_parser)",
         "(00.050200) pie: 1: Error (criu/pie/restorer.c:195): can't write lsm profile -2",
     ),
     Known::new(

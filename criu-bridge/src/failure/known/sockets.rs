@@ -17,7 +17,7 @@ pub(super) const KNOWN: &[Known] = &[
         Dump,
         &["In-flight connection"],
         "a connection has come in that no process has accepted yet",
-        "try again, or pass --tcp skip-in-flight: the other side will have to connect again",
+        "try again in a moment",
         "(00.014483) Error (criu/sk-inet.c:176): inet: In-flight connection (l) for 5e21",
     ),
     Known::new(
@@ -161,7 +161,7 @@ pub(super) const KNOWN: &[Known] = &[
         Restore,
         &["Connected TCP socket in image"],
         "the snapshot holds established TCP connections, and the restore was not told to bring them back",
-        "restore it with --tcp established, or --tcp close",
+        "make the checkpoint with --tcp established, or --tcp close",
         "(00.024110)      1: Error (criu/sk-inet.c:903): inet: Connected TCP socket in image",
     ),
     Known::new(
@@ -169,7 +169,7 @@ pub(super) const KNOWN: &[Known] = &[
         Restore,
         &["Need to set the --tcp-close options"],
         "the snapshot was made with --tcp close, and the restore was not told to close its connections",
-        "restore it with --tcp close",
+        "make the checkpoint with another --tcp",
         "(00.001110) Error (criu/image.c:94): Need to set the --tcp-close options.",
     ),
     Known::new(
@@ -185,7 +185,7 @@ pub(super) const KNOWN: &[Known] = &[
         Restore,
         &["External socket found in image."],
         "the snapshot was made with --ext-unix-sk, and the restore was not",
-        "restore it with --ext-unix-sk",
+        "make the checkpoint without --ext-unix-sk",
         "(00.021120)      1: Error (criu/sk-unix.c:1912): unix: External socket found in image. Consider using the --ext-unix-sk option to allow restoring it.",
     ),
     Known::new(

@@ -105,9 +105,7 @@ fn told(arrival: &Arrival<'_>, file: &OpenFile, kind: &'static str, what: String
         who.map_or_else(|| "the container".to_owned(), |who| format!("process {who} of the container"));
     let hint = match kind {
         "file-build-id" => "restore with the same image that the container was started from",
-        "file-mode" => {
-            "put the mode back; or, if the change was meant, pass --criu-option skip-file-rwx-check"
-        }
+        "file-mode" => "put the mode back",
         _ => "put the file back as it was, or restore with the root file system of the snapshot",
     };
     let blocker = Blocker {
