@@ -34,17 +34,6 @@ fn holding(place: &Place, what: &[&str]) -> (Bundle, String) {
     (bundle, name)
 }
 
-/// Freezes it with these flags, restores it under another name, and returns that.
-#[track_caller]
-fn there_and_back(place: &Place, name: &str, flags: &[&str]) -> String {
-    let (archive, again) = (place.join("c.tar.zst"), place.name("again"));
-    let archive = archive.to_str().unwrap();
-    place.ok([&["checkpoint", name, "--to", archive], flags].concat());
-    place.ok(["delete", name]);
-    place.ok(["restore", &again, "--detach", "--from", archive]);
-    again
-}
-
 /// A checkpoint with these flags fails with `code`, says `words`, and leaves the container running and no archive.
 #[track_caller]
 fn refused(place: &Place, name: &str, flags: &[&str], code: i32, words: &[&str]) {
@@ -93,7 +82,7 @@ fn a_tcp_connection_is_refused_kept_or_closed() {
     }
     let mut name = name;
     for kept in [&["--tcp", "established"][..], &["--tcp-established"]] {
-        let again = there_and_back(&place, &name, kept);
+        let again = place.there_and_back(&name, "again", kept);
         assert_eq!(bundle.ask_ok("send three"), "three", "{kept:?}: it goes on");
         place.ok(["delete", "--force", &again]);
         name = place.name("more");
@@ -102,7 +91,7 @@ fn a_tcp_connection_is_refused_kept_or_closed() {
         bundle.ready();
     }
     for closed in [&["--tcp", "close"][..], &["--tcp-close"]] {
-        let again = there_and_back(&place, &name, closed);
+        let again = place.there_and_back(&name, "again", closed);
         let answer = bundle.ask("send four");
         assert!(answer.starts_with("failed: "), "{closed:?}: {answer}");
         place.ok(["delete", "--force", &again]);
@@ -141,7 +130,7 @@ fn a_socket_outside_is_let_go_when_that_is_asked_for() {
     refused(&place, &name, &[], IMPOSSIBLE, &["UNIX socket", "--ext-unix-sk"]);
     bundle.ask_ok("send two");
     assert_eq!(heard(), "two");
-    let again = there_and_back(&place, &name, &["--ext-unix-sk"]);
+    let again = place.there_and_back(&name, "again", &["--ext-unix-sk"]);
     bundle.ask_ok("send three");
     assert_eq!(heard(), "three", "it is connected again, to who listens there now");
     place.ok(["delete", "--force", &again]);
@@ -156,7 +145,7 @@ fn a_file_without_its_name_gets_one_when_that_is_asked_for() {
     assert_eq!(bundle.ask_ok("send one"), "one");
     refused(&place, &name, &[], IMPOSSIBLE, &["--link-remap"]);
     assert_eq!(bundle.ask_ok("send two"), "onetwo");
-    let again = there_and_back(&place, &name, &["--link-remap"]);
+    let again = place.there_and_back(&name, "again", &["--link-remap"]);
     assert_eq!(bundle.ask_ok("send three"), "onetwothree");
     let names: BTreeSet<String> = fs::read_dir(bundle.door(""))
         .unwrap()

@@ -27,5 +27,7 @@ mod repair;
 mod stage;
 #[path = "oci/terminal.rs"]
 mod terminal;
+#[path = "oci/update.rs"]
+mod update;
 
 mod support;

@@ -134,12 +134,7 @@ fn a_container_that_sees_its_cgroup_as_the_root_does_so_again() {
     let mounted = view(&name).1.len();
     assert!(mounted > 0);
     for round in 0..2 {
-        let (archive, again) =
-            (place.join(format!("{round}.tar.zst")), place.name(&format!("again-{round}")));
-        let archive = archive.to_str().unwrap();
-        place.ok(["checkpoint", &name, "--to", archive]);
-        place.ok(["delete", &name]);
-        place.ok(["restore", &again, "--detach", "--from", archive]);
+        let again = place.there_and_back(&name, &format!("again-{round}"), &[]);
         bundle.ask_ok("");
         let (namespace, roots) = view(&again);
         assert_ne!(namespace, own, "round {round}");

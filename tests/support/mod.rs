@@ -116,6 +116,17 @@ impl Place {
         assert!(status.success(), "{command:?}: {status}: {}", fs::read_to_string(&log).unwrap_or_default());
     }
 
+    /// Freezes a container with these flags, deletes it, restores it under the name of `again`, and returns that.
+    #[track_caller]
+    pub fn there_and_back(&self, name: &str, again: &str, flags: &[&str]) -> String {
+        let (archive, again) = (self.join(format!("{again}.tar.zst")), self.name(again));
+        let archive = archive.to_str().unwrap();
+        self.ok([&["checkpoint", name, "--to", archive], flags].concat());
+        self.ok(["delete", name]);
+        self.ok(["restore", &again, "--detach", "--from", archive]);
+        again
+    }
+
     /// A container's state, as `floe state` tells it; `None` where there is no such container.
     pub fn state(&self, name: &str) -> Option<serde_json::Value> {
         let said = self.run(["state", name]);
