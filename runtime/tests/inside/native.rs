@@ -1,24 +1,25 @@
 //! A native configuration: each of its fields, under its JSON name, by what a process in the container sees of it.
 
+mod root;
+
 use std::fs;
 use std::path::Path;
 
 use floe_runtime::config::native::ProcessArguments;
 use floe_runtime::{Blueprint, CreateOptions, Error};
-use nix::mount::MsFlags;
 use serde_json::{Value, json};
 
-use crate::support::{Bundle, Mounted, Running, next_id};
+use crate::support::{Bundle, Running, next_id};
 
 pub const TESTS: &[(&str, fn())] = &[
-    ("native_rootfs_is_the_root", rootfs),
-    ("native_readonlyfs_leaves_mounts_writable", readonlyfs),
-    ("native_root_propagation_lets_mounts_through", root_propagation),
-    ("native_no_pivot_root_leaves_no_way_to_the_host", no_pivot_root),
-    ("native_mounts_have_their_flags_and_data", mounts),
-    ("native_mounts_lose_the_flags_that_are_cleared", cleared_flags),
-    ("native_mounts_are_copied_up", copy_up),
-    ("native_mounts_have_commands_around_them", mount_commands),
+    ("native_rootfs_is_the_root", root::rootfs),
+    ("native_readonlyfs_leaves_mounts_writable", root::readonlyfs),
+    ("native_root_propagation_lets_mounts_through", root::root_propagation),
+    ("native_no_pivot_root_leaves_no_way_to_the_host", root::no_pivot_root),
+    ("native_mounts_have_their_flags_and_data", root::mounts),
+    ("native_mounts_lose_the_flags_that_are_cleared", root::cleared_flags),
+    ("native_mounts_are_copied_up", root::copy_up),
+    ("native_mounts_have_commands_around_them", root::mount_commands),
     ("native_devices_are_made", devices),
     ("native_device_rules_are_the_cgroups", device_rules),
     ("native_denied_devices_are_the_rest", denied_devices),
@@ -30,15 +31,15 @@ pub const TESTS: &[(&str, fn())] = &[
     ("native_rlimits_are_set", rlimits),
     ("native_oom_score_adj_is_set", oom_score),
     ("native_id_mappings_are_written", mappings),
-    ("native_mask_paths_hide", mask_paths),
-    ("native_readonly_paths_cannot_be_written", readonly_paths),
+    ("native_mask_paths_hide", root::mask_paths),
+    ("native_readonly_paths_cannot_be_written", root::readonly_paths),
     ("native_sysctl_is_set", sysctl),
     ("native_no_new_privileges_is_set", no_new_privileges),
     ("native_hooks_run_with_their_time_limit", hooks),
     ("native_labels_are_annotations", labels),
     ("native_no_new_keyring_keeps_the_callers", no_new_keyring),
     ("native_additional_groups_and_umask_are_the_processes", groups),
-    ("native_pivot_dir_is_where_the_old_root_was", pivot_dir),
+    ("native_pivot_dir_is_where_the_old_root_was", root::pivot_dir),
     ("native_parent_death_signal_is_kept_for_the_process", parent_death_signal),
     ("native_seccomp_answers_calls", seccomp),
     ("native_labels_without_a_module_are_refused", security_labels),
@@ -91,117 +92,6 @@ fn seen_in(bundle: &Bundle, text: &str, change: impl FnOnce(&mut Value)) -> Stri
 
 fn add(config: &mut Value, list: &str, entry: Value) {
     config[list].as_array_mut().unwrap().push(entry);
-}
-
-fn rootfs() {
-    let bundle = Bundle::new();
-    fs::write(bundle.rootfs().join("here"), "").unwrap();
-    let elsewhere = bundle.path().join("elsewhere");
-    fs::rename(bundle.rootfs(), &elsewhere).unwrap();
-    let log = seen_in(&bundle, "ls -d /here", |config| config["rootfs"] = json!(elsewhere));
-    assert_eq!(log, "/here\n");
-}
-
-fn readonlyfs() {
-    let look = "touch /new; touch /out/new && echo out; touch /dev/new && echo dev";
-    let log = seen(look, |config| config["readonlyfs"] = json!(true));
-    assert!(log.contains("Read-only file system") && log.ends_with("out\ndev\n"), "{log}");
-}
-
-fn root_propagation() {
-    let of = |flags: i64| {
-        let look =
-            "grep -E '^[0-9]+ [0-9]+ [0-9:]+ [^ ]+ / ' /proc/self/mountinfo | grep -o shared: || echo none";
-        seen(look, |config| config["rootPropagation"] = json!(flags))
-    };
-    // MS_PRIVATE | MS_REC, and MS_SHARED.
-    assert_eq!(of(0x44000), "none\n");
-    assert_eq!(of(1 << 20), "shared:\n");
-}
-
-fn no_pivot_root() {
-    let look = "ls /; cd /; cd ..; pwd; ls -d /out; wc -l < /proc/self/mountinfo";
-    let log = seen(look, |config| config["no_pivot_root"] = json!(true));
-    assert!(log.contains("\nproc\n") && log.contains("\n/\n/out\n"), "{log}");
-    assert!(!log.contains("boot") && !log.contains("usr"), "{log}");
-}
-
-fn mounts() {
-    let bundle = Bundle::new();
-    fs::create_dir(bundle.path().join("data")).unwrap();
-    let look = "grep -E ' /(tmp|data) ' /proc/self/mountinfo; touch /data/x";
-    let log = seen_in(&bundle, look, |config| {
-        // MS_NOSUID | MS_NODEV | MS_NOEXEC, and a bind that is recursive, read-only and slave.
-        let tmp = json!({"source": "tmpfs", "destination": "/tmp", "device": "tmpfs", "flags": 14, "data": "size=64k,mode=700"});
-        add(config, "mounts", tmp);
-        let data = json!({"source": "data", "destination": "/data", "device": "bind", "flags": 0x5001,
-            "propagation_flags": [0x84000]});
-        add(config, "mounts", data);
-    });
-    let lines: Vec<&str> = log.lines().collect();
-    assert!(lines[0].contains("nosuid,nodev,noexec") && lines[0].contains("size=64k,mode=700"), "{log}");
-    assert!(lines[1].contains(" ro,") || lines[1].contains(" ro "), "{log}");
-    assert!(lines[2].contains("Read-only file system"), "{log}");
-}
-
-fn cleared_flags() {
-    let bundle = Bundle::new();
-    let strict = bundle.path().join("strict");
-    fs::create_dir(&strict).unwrap();
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let _strict = Mounted::of("tmpfs", &strict, flags);
-    let log = seen_in(&bundle, "grep -E ' /(kept|loose) ' /proc/self/mountinfo", |config| {
-        let bind = |place: &str, cleared: i64| {
-            json!({"source": "strict", "destination": place, "device": "bind", "flags": 0x1000,
-                "cleared_flags": cleared})
-        };
-        add(config, "mounts", bind("/kept", 0));
-        // MS_NOEXEC: with one taken away it has the flags that it asks for, and no longer those of its source.
-        add(config, "mounts", bind("/loose", 8));
-    });
-    let lines: Vec<&str> = log.lines().collect();
-    assert!(lines[0].contains(" /kept rw,nosuid,nodev,noexec,relatime "), "{log}");
-    assert!(lines[1].contains(" /loose rw,relatime "), "{log}");
-}
-
-fn copy_up() {
-    let bundle = Bundle::new();
-    fs::write(bundle.rootfs().join("etc/kept"), "yes").unwrap();
-    let log = seen_in(
-        &bundle,
-        "cat /etc/kept; grep -c ' /etc ' /proc/self/mountinfo; touch /etc/new",
-        |config| {
-            let etc = json!({"source": "tmpfs", "destination": "/etc", "device": "tmpfs", "flags": 0, "extensions": 1});
-            add(config, "mounts", etc);
-        },
-    );
-    assert_eq!(log, "yes1\n");
-    assert!(!bundle.rootfs().join("etc/new").exists());
-}
-
-fn mount_commands() {
-    let bundle = Bundle::new();
-    let (data, out) = (bundle.path().join("data"), bundle.out());
-    let target = bundle.rootfs().join("data");
-    fs::create_dir(&target).unwrap();
-    let shell = |text: String| json!([{"path": "/bin/sh", "args": ["-c", text], "env": ["A=b"], "dir": "/"}]);
-    let log = seen_in(&bundle, "cat /data/made", |config| {
-        // The source is made by the one, on the host; the other sees it mounted, which the host never does.
-        add(
-            config,
-            "mounts",
-            json!({"source": data, "destination": "/data", "device": "bind", "flags": 4096,
-            "premount_cmds": shell(format!("mkdir {0} && echo $A > {0}/made", data.display())),
-            "postmount_cmds": shell(format!("cp {}/made {}/seen", target.display(), out.display()))}),
-        );
-    });
-    assert_eq!(log, "b\n");
-    assert_eq!(fs::read_to_string(out.join("seen")).unwrap(), "b\n");
-    assert!(!target.join("made").exists());
-    let mut config = base(&bundle);
-    config["mounts"][0]["premount_cmds"] = shell("echo no such luck >&2; exit 3".to_owned());
-    let error = create(&bundle, &config, &script("true")).map(drop).unwrap_err().to_string();
-    assert!(error.contains("premount") && error.contains("no such luck"), "{error}");
 }
 
 fn devices() {
@@ -363,21 +253,6 @@ fn mappings() {
     assert_eq!(words, ["0", "100000", "65536", "0", "100000", "65536", "0"], "{log}");
 }
 
-fn mask_paths() {
-    let bundle = Bundle::new();
-    fs::write(bundle.rootfs().join("etc/secret"), "secret").unwrap();
-    let look = "cat /etc/secret; ls /home; echo end";
-    let log =
-        seen_in(&bundle, look, |config| config["mask_paths"] = json!(["/etc/secret", "/home", "/nowhere"]));
-    assert_eq!(log, "end\n");
-}
-
-fn readonly_paths() {
-    let log =
-        seen("touch /etc/x; touch /tmp/x && echo tmp", |config| config["readonly_paths"] = json!(["/etc"]));
-    assert!(log.contains("Read-only file system") && log.ends_with("tmp\n"), "{log}");
-}
-
 fn sysctl() {
     let log = seen("cat /proc/sys/net/ipv4/ip_forward", |config| {
         config["sysctl"] = json!({"net.ipv4.ip_forward": "1"})
@@ -443,26 +318,6 @@ fn no_new_keyring() {
     // A kernel without keyrings has no such file.
     assert_eq!(own(false), Path::new("/proc/keys").exists());
     assert!(!own(true));
-}
-
-fn pivot_dir() {
-    let bundle = Bundle::new();
-    fs::create_dir(bundle.rootfs().join("pivot")).unwrap();
-    // A read-only root has no other place that may be written to.
-    let log = seen_in(&bundle, "ls -A /pivot; ls /; touch /pivot/x", |config| {
-        config["readonlyfs"] = json!(true);
-        config["pivot_dir"] = json!("/pivot");
-        add(
-            config,
-            "mounts",
-            json!({"source": "tmpfs", "destination": "/pivot", "device": "tmpfs", "flags": 2}),
-        );
-    });
-    assert!(log.starts_with("bin\n") && log.contains("\npivot\n") && !log.contains("boot"), "{log}");
-    let mut config = base(&bundle);
-    config["pivot_dir"] = json!("/../pivot");
-    let error = create(&bundle, &config, &script("true")).map(drop).unwrap_err();
-    assert!(matches!(&error, Error::BadConfig { key, .. } if key == "pivot_dir"), "{error}");
 }
 
 fn parent_death_signal() {
