@@ -1,17 +1,28 @@
-//! Folders in `/tmp` that a killed CRIU leaves.
+//! What a killed CRIU leaves: folders in `/tmp`, and children of its own.
 //!
 //! CRIU makes empty folders there as mount points in mount namespaces of its own, and removes them at its end. Killed, or
 //! failing at the wrong moment, it does not. What is new since our CRIU began, is empty, and is nobody's mount point any
 //! more was its. What was there before is noted in a file beside the records for as long as CRIU works, so that the
-//! next floe can do the same where this one is killed. The number of CRIU's process group is noted as well: a CRIU that
-//! was killed too may have left a child in it that sleeps for ever.
+//! next floe can do the same where this one is killed. The number of CRIU's process, which is also that of its group, is
+//! noted as well: a CRIU that was killed too may have left a child in it that sleeps for ever.
+//!
+//! ```text
+//!   {"before":[…]}      by floe, before it starts CRIU
+//!   4711                by the child itself, before it becomes CRIU
+//! ```
+//!
+//! A note is locked (flock(2)) by its floe, and the child has the same lock until it becomes CRIU. Who gets the lock knows
+//! that the floe is gone and that no CRIU of its is still on the way: going into a cgroup takes milliseconds, and what was
+//! killed meanwhile would appear in the cgroup of a container that was tidied away already.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -30,78 +41,116 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const NOTES: &str = ".criu";
 
 /// What was there before a CRIU began.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Note {
     floe: i32,
-    /// The process group of its CRIU, once there is one.
-    #[serde(default)]
-    criu: Option<i32>,
     before: HashSet<PathBuf>,
+    /// Stands in a line of its own.
+    #[serde(skip)]
+    criu: Option<i32>,
 }
 
 /// Held while CRIU works.
 #[derive(Debug)]
 pub struct Watch {
     note: Note,
-    file: PathBuf,
+    path: PathBuf,
+    file: File,
 }
 
 impl Watch {
     /// Looks, and notes it in `dir`.
     pub(crate) fn begin(dir: &Path) -> Result<Self> {
         let floe = std::process::id().cast_signed();
-        let note = Note { floe, criu: None, before: present(Path::new(PLACE)) };
+        let note = Note { floe, before: present(Path::new(PLACE)), criu: None };
         let dir = dir.join(NOTES);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&dir)
             .map_err(|source| Error::call("mkdir", &dir, source))?;
-        let file = dir.join(floe.to_string());
-        let watch = Self { note, file };
-        watch.write()?;
-        Ok(watch)
+        let mut text = serde_json::to_vec(&note)
+            .map_err(|error| Error::call("encode", &dir, std::io::Error::from(error)))?;
+        text.push(b'\n');
+        // Nobody takes it for one that was left, as long as it has no lock.
+        let quiet = File::open(&dir).map_err(|source| Error::call("open", &dir, source))?;
+        lock(&quiet, &dir)?;
+        let made = tempfile::Builder::new().prefix(&format!("{floe}.")).append(true).tempfile_in(&dir);
+        let (mut file, path) = made
+            .and_then(|file| file.keep().map_err(|error| error.error))
+            .map_err(|source| Error::call("create", dir.join(floe.to_string()), source))?;
+        lock(&file, &path)?;
+        file.write_all(&text).map_err(|source| Error::call("write", &path, source))?;
+        Ok(Self { note, path, file })
     }
 
-    fn write(&self) -> Result<()> {
-        let text = serde_json::to_vec(&self.note)
-            .map_err(|error| Error::call("encode", &self.file, std::io::Error::from(error)))?;
-        fs::write(&self.file, text).map_err(|source| Error::call("write", &self.file, source))
-    }
-
-    /// CRIU has begun, as a process group of this number.
-    pub(crate) fn begun(&mut self, criu: i32) -> Result<()> {
-        self.note.criu = Some(criu);
-        self.write()
+    /// Where the child that is to become CRIU notes its number.
+    pub(crate) fn pen(&self) -> Result<File> {
+        self.file.try_clone().map_err(|source| Error::call("dup", &self.path, source))
     }
 
     /// CRIU and everything that it made are at their end, or belong to a container.
     pub(crate) fn end(self) {
         if remove_new(&self.note.before, &a_criu_lives) {
-            let _ = fs::remove_file(&self.file);
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
 
+/// Waits for the lock. It ends with the last descriptor of `file`, in whatever process.
+fn lock(file: &File, path: &Path) -> Result<()> {
+    flock(file, FlockOperation::LockExclusive).map_err(|source| Error::call("flock", path, source))
+}
+
 /// Does what killed floes could not do. What is still in use is left for the next time.
 pub(crate) fn sweep(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir.join(NOTES)) else { return };
-    for entry in entries.flatten() {
-        let read = fs::read(entry.path()).ok();
-        let note = read.and_then(|text| serde_json::from_slice::<Note>(&text).ok());
-        let alive = |floe: i32| Path::new(&format!("/proc/{floe}")).exists();
-        // A note that is no note was being written when its floe was killed: before any CRIU was there.
-        // One of the killed floe's may still be at work, and make its folder only later.
-        let over = |note: &Note| !alive(note.floe) && !a_criu_lives();
-        if let Some(criu) = note.as_ref().filter(|note| !alive(note.floe)).and_then(|note| note.criu) {
-            outlive(criu);
-            end_orphans(criu);
-        }
-        let done = note.is_none_or(|note| over(&note) && remove_new(&note.before, &a_criu_lives));
-        if done {
-            let _ = fs::remove_file(entry.path());
+    let dir = dir.join(NOTES);
+    let Ok(quiet) = File::open(&dir) else { return };
+    if lock(&quiet, &dir).is_err() {
+        return;
+    }
+    let paths: Vec<_> =
+        fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    drop(quiet);
+    for path in paths {
+        if let Some((note, _lock)) = abandoned(&path)
+            && settle(&note)
+        {
+            let _ = fs::remove_file(&path);
         }
     }
+}
+
+/// The note of a floe that was killed, once no child of it is on the way to be CRIU.
+fn abandoned(path: &Path) -> Option<(Note, File)> {
+    let deadline = Instant::now() + PATIENCE;
+    let file = File::open(path).ok()?;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let text = fs::read_to_string(path).ok()?;
+        if Path::new(&format!("/proc/{}", read(&text).floe)).exists() || Instant::now() > deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let text = fs::read_to_string(path).ok()?;
+    Some((read(&text), file))
+}
+
+/// Reads a note. One that was cut off was being written when its floe was killed: before any CRIU was there.
+fn read(text: &str) -> Note {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let note = serde_json::from_str::<Note>(first).unwrap_or_default();
+    Note { criu: rest.trim_end().parse().ok(), ..note }
+}
+
+/// Ends what the note tells of. `false` if something is still in use.
+fn settle(note: &Note) -> bool {
+    if let Some(criu) = note.criu {
+        outlive(criu);
+        end_orphans(criu);
+    }
+    // One of the killed floe's may still be at work, and make its folder only later.
+    note.floe == 0 || (!a_criu_lives() && remove_new(&note.before, &a_criu_lives))
 }
 
 /// Removes what is not in `before` and nobody uses. `false` if something is still in use.
@@ -195,6 +244,23 @@ fn processes() -> impl Iterator<Item = PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_is_taken_up_when_its_floe_and_the_child_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = Watch::begin(dir.path()).unwrap();
+        let pen = watch.pen().unwrap();
+        let path = watch.path.clone();
+        // This process lives, and has the lock.
+        assert!(abandoned(&path).is_none());
+        (&pen).write_all(b"4711\n").unwrap();
+        drop(watch);
+        assert!(abandoned(&path).is_none(), "the child is on its way");
+        drop(pen);
+        let (note, _) = abandoned(&path).unwrap();
+        assert_eq!((note.floe, note.criu), (std::process::id().cast_signed(), Some(4711)));
+        assert_eq!(read("{\"flo").floe, 0);
+    }
 
     #[test]
     fn only_what_is_new_and_unused_is_removed() {

@@ -120,6 +120,8 @@ impl Outcome {
 /// Where a CRIU lives.
 #[derive(Debug, Default)]
 pub struct Home<'a> {
+    /// Where its number is noted, by its own hand.
+    pub note: Option<std::fs::File>,
     /// The name of a session keyring of its own: the caller's keys are not the container's (keyrings(7)).
     pub keyring: Option<&'a str>,
     /// The files by which it goes into a cgroup, `tasks` or `cgroup.procs` of each hierarchy, open for writing.
@@ -154,7 +156,7 @@ impl Session {
     /// # Errors
     /// As [`Session::spawn`]; the place cannot be entered.
     pub fn spawn_at(program: &Path, inherit: Vec<OwnedFd>, home: Home<'_>) -> Result<(Self, Vec<RawFd>)> {
-        let Home { keyring, doors, cgroup_namespace } = home;
+        let Home { note, keyring, doors, cgroup_namespace } = home;
         let (ours, theirs) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
             rustix::net::SocketType::SEQPACKET,
@@ -179,10 +181,8 @@ impl Session {
             .stdout(Stdio::null())
             .stderr(theirs_err);
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        // Before the descriptors get CRIU's numbers, which may be those of the doors.
-        if !doors.is_empty() || cgroup_namespace {
-            crate::sys::enter_cgroup(&mut command, doors, cgroup_namespace);
-        }
+        // Before the descriptors get CRIU's numbers, which may be those of the note and of the doors.
+        crate::sys::prepare_child(&mut command, note, doors, cgroup_namespace);
         let mut numbers = Vec::with_capacity(inherit.len());
         let mut mappings = vec![FdMapping { parent_fd: theirs, child_fd: SOCKET_FD }];
         for fd in inherit {

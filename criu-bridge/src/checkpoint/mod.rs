@@ -40,7 +40,7 @@ use crate::preflight;
 use crate::progress::{Phase, Progress};
 use crate::record::Records;
 use crate::scratch::Scratch;
-use crate::session::{Outcome, Session, own_number};
+use crate::session::{Home, Outcome, Session, own_number};
 use crate::tasks::Task;
 use dump::{Dump, Job};
 use seal::Seal;
@@ -120,10 +120,10 @@ pub fn checkpoint(
     }
     let plan = collect(container, options)?;
     remove_leftovers(&plan, was_paused, tools.progress);
-    let mut watch = tools.records.watch()?;
+    let watch = tools.records.watch()?;
     let froze = Cell::new(false);
     let job = Job { plan: &plan, tools, destination, leave_running: options.leave_running, froze: &froze };
-    let result = run(container, options, job, &mut watch);
+    let result = run(container, options, job, &watch);
     watch.end();
     let result = match result {
         Ok(done) => Ok(done),
@@ -158,7 +158,7 @@ struct Done {
     frozen: Duration,
 }
 
-fn run(container: &mut Container, options: &Options, job: Job<'_>, watch: &mut Watch) -> Result<Done> {
+fn run(container: &mut Container, options: &Options, job: Job<'_>, watch: &Watch) -> Result<Done> {
     let Job { plan, tools, destination, .. } = job;
     let scratch = Scratch::new()?;
     let mut seal = Seal::new(container, tools.criu, &scratch, options)?;
@@ -172,8 +172,8 @@ fn run(container: &mut Container, options: &Options, job: Job<'_>, watch: &mut W
         UnixStream::pair().map_err(|source| Error::call("socketpair", "for pages", source))?;
     widen(&theirs);
     let receiver = PageReceiver::start(ours, tools.criu.version().page_wire(), archive)?;
-    let (session, numbers) = Session::spawn(tools.criu.path(), vec![OwnedFd::from(theirs)])?;
-    watch.begun(session.pid())?;
+    let home = Home { note: Some(watch.pen()?), ..Home::default() };
+    let (session, numbers) = Session::spawn_at(tools.criu.path(), vec![OwnedFd::from(theirs)], home)?;
     let pages = numbers.first().copied().unwrap_or(-1);
     let request = request::dump(plan, options, request::Numbers { scratch: own_number(&scratch), pages });
     let mut dump = Dump::new(container, job, seal, receiver);

@@ -120,9 +120,9 @@ pub fn restore(
     inherited.adapt(&scratch)?;
     let holds_stdout = inherited.holds_stdout();
 
-    let mut watch = tools.records.watch()?;
+    let watch = tools.records.watch()?;
     let work = Work { plan: &plan, root: &root, scratch: &scratch, options: &options, tools };
-    let result = run(reservation, inherited, work, &mut watch);
+    let result = run(reservation, inherited, work, &watch);
     drop(root);
     watch.end();
     let (container, pid) = result?;
@@ -183,16 +183,15 @@ fn run(
     reservation: Reservation,
     inherited: Inherited,
     work: Work<'_>,
-    watch: &mut Watch,
+    watch: &Watch,
 ) -> Result<(Container, i32)> {
     let Work { plan, root, scratch, options, tools } = work;
     let (keys, fds) = inherited.into_parts();
     let keyring = floe_runtime::keyring::name_for(reservation.id(), reservation.config());
     // CRIU works from within: what it forks is where it belongs from its first instruction on.
-    let home = home(&reservation, keyring.as_deref(), tools.progress)?;
+    let home = Home { note: Some(watch.pen()?), ..home(&reservation, keyring.as_deref(), tools.progress)? };
     let entered = !home.doors.is_empty();
     let (session, numbers) = Session::spawn_at(tools.criu.path(), fds, home)?;
-    watch.begun(session.pid())?;
     if !entered {
         reservation.cgroup().add(Pid::from_raw(session.pid()))?;
     }
@@ -251,7 +250,7 @@ fn home<'a>(
         // A scope of systemd begins with the process that is put into it.
         progress.warn("it has no cgroup namespace of its own any more, and sees the host's cgroups");
     }
-    Ok(Home { keyring, cgroup_namespace: wanted && !doors.is_empty(), doors })
+    Ok(Home { note: None, keyring, cgroup_namespace: wanted && !doors.is_empty(), doors })
 }
 
 fn explain(outcome: Outcome, phase: Phase, work: Work<'_>, subject: &str) -> Error {
