@@ -27,8 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// How CRIU begins the names of such folders (criu/mount.c, criu/util.c of CRIU 4.1).
-const PREFIXES: [&str; 3] = [".criu.mntns.", "cr-tmpfs.", "crtools-proc."];
+/// How CRIU begins the names of such folders (criu/mount.c, criu/util.c, criu/kerndat.c of CRIU 4.1). The last is there when
+/// CRIU tries out a kernel that it has not seen yet.
+const PREFIXES: [&str; 4] = [".criu.mntns.", "cr-tmpfs.", "crtools-proc.", ".criu.move_mount_set_group."];
 
 /// Where CRIU makes them, whatever TMPDIR says.
 const PLACE: &str = "/tmp";

@@ -1,12 +1,13 @@
-//! What is done between fork(2) and execve(2).
+//! What is done between fork(2) and execve(2), and what the safe crates do not have.
 //!
-//! Only async-signal-safe calls may be made there (signal-safety(7)): floe has threads, and a lock that one of them held
+//! Between the two, only async-signal-safe calls may be made (signal-safety(7)): floe has threads, and a lock that one of them held
 //! at the fork is held for ever in the child. The closure below calls write(2), getpid(2) and unshare(2) on values that
 //! were made before the fork; it takes no memory and no lock, and what it captures is dropped by the exec.
-#![allow(unsafe_code, reason = "std's pre_exec is unsafe; the argument is above")]
+#![allow(unsafe_code, reason = "each place says why it is sound")]
 
 use std::fs::File;
 use std::io::{Cursor, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -35,4 +36,17 @@ pub(crate) fn prepare_child(command: &mut Command, note: Option<File>, doors: Ve
     };
     // SAFETY: as the module says, only write(2), getpid(2) and unshare(2) are called.
     unsafe { command.pre_exec(prepare) };
+}
+
+mod nsfs {
+    nix::ioctl_read_bad!(owner, 0xb704, nix::libc::uid_t);
+}
+
+/// Who made this user namespace, by the number that the caller's namespace has for them (`NS_GET_OWNER_UID` of
+/// ioctl_nsfs(2), Linux 4.11).
+pub(crate) fn owner_of(namespace: &File) -> nix::Result<u32> {
+    let mut owner = 0;
+    // SAFETY: the kernel writes one uid_t where `owner` is, and refuses descriptors of anything else.
+    unsafe { nsfs::owner(namespace.as_raw_fd(), &raw mut owner)? };
+    Ok(owner)
 }

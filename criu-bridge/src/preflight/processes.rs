@@ -1,7 +1,10 @@
 //! Processes that cannot be stopped or read.
 
+use std::fs::File;
+
 use super::{Finding, Process, Scene};
-use crate::tasks::Task;
+use crate::sys;
+use crate::tasks::{self, Task};
 
 /// CRIU works through ptrace(2), and a task has one tracer.
 pub(super) fn traced(scene: &Scene<'_>) -> Vec<Finding> {
@@ -64,7 +67,8 @@ pub(super) fn ended(scene: &Scene<'_>) -> Vec<Finding> {
         .collect()
 }
 
-/// CRIU reads resource limits by prlimit(2): of a process whose ids are not all its own it needs CAP_SYS_RESOURCE.
+/// CRIU reads resource limits by prlimit(2): of a process whose ids are not all its own it needs CAP_SYS_RESOURCE in the
+/// process's user namespace, which who made that namespace has (user_namespaces(7)).
 pub(super) fn of_other_users(scene: &Scene<'_>) -> Vec<Finding> {
     const CAP_SYS_RESOURCE: u64 = 1 << 24;
     let own = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -83,7 +87,7 @@ pub(super) fn of_other_users(scene: &Scene<'_>) -> Vec<Finding> {
     };
     let real = |process: &Process| Some((ids(process)?.0.first()?.clone(), ids(process)?.1.first()?.clone()));
     let Some((uid, gid)) = real(&me) else { return Vec::new() };
-    let others = scene.processes.iter().filter(|process| {
+    let others = scene.processes.iter().filter(|process| !is_made_by_us(process.pid)).filter(|process| {
         ids(process)
             .is_some_and(|(uids, gids)| uids.iter().any(|id| *id != uid) || gids.iter().any(|id| *id != gid))
     });
@@ -91,6 +95,14 @@ pub(super) fn of_other_users(scene: &Scene<'_>) -> Vec<Finding> {
     let what = "runs as another user, and criu may not read its resource limits: uid and gid";
     let user = |process: &Process| real(process).map(|(uid, gid)| format!("{uid}:{gid}")).unwrap_or_default();
     others.map(|process| Finding::of(process, "other-user", what, user(process), hint)).collect()
+}
+
+/// Whether the process lives in a user namespace other than ours, and ours made it.
+fn is_made_by_us(pid: i32) -> bool {
+    let of = |pid| tasks::namespace(pid, "user").ok();
+    of(pid) != of(std::process::id().cast_signed())
+        && File::open(format!("/proc/{pid}/ns/user"))
+            .is_ok_and(|namespace| sys::owner_of(&namespace) == Ok(nix::unistd::geteuid().as_raw()))
 }
 
 fn state(process: &Process) -> Option<char> {
@@ -118,6 +130,23 @@ mod tests {
         assert_eq!(found[0].kind, "zombie-threads");
         assert_eq!(ended(&Scene::of(process("State:\tZ (zombie)\nThreads:\t1\n")))[0].kind, "zombie");
         assert!(ended(&Scene::of(process("State:\tS (sleeping)\nThreads:\t3\n"))).is_empty());
+    }
+
+    #[test]
+    fn a_user_namespace_of_our_making_is_told_from_our_own() {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--user", "cat"]);
+        let mut child =
+            command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let comm = format!("/proc/{pid}/comm");
+        while std::fs::read_to_string(&comm).is_ok_and(|name| name.trim() != "cat") {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(is_made_by_us(pid));
+        assert!(!is_made_by_us(std::process::id().cast_signed()));
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
     }
 
     #[test]
