@@ -200,7 +200,7 @@ fn without_root_one_line_says_so() {
     let (_bundle, archive) = snapshot(&place);
     // A copy that anybody can run, and an archive that anybody can read.
     let floe = place.join("floe");
-    fs::copy(env!("CARGO_BIN_EXE_floe"), &floe).unwrap();
+    support::copy_program(Path::new(env!("CARGO_BIN_EXE_floe")), &floe);
     for path in [place.path(), &floe, &archive] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -268,14 +268,13 @@ fn too_old_a_criu_is_refused_by_its_version() {
     let (name, archive) = (place.name("one"), place.join("a.tar.zst"));
     let words = ["checkpoint", &name, "--to", archive.to_str().unwrap()];
     // Debian 12's, as scripts/setup has unpacked it.
-    let prefix = std::env::var("FLOE_PREFIX").unwrap_or_else(|_| "/opt/floe".into());
-    let old = Path::new(&prefix).join("cache/criu-old/usr/sbin/criu");
+    let old = support::prefix().join("cache/criu-old/usr/sbin/criu");
     assert!(old.exists(), "{} is missing: run scripts/setup", old.display());
-    let libraries = Path::new(&prefix)
+    let libraries = support::prefix()
         .join("cache/criu-old/usr/lib")
         .join(format!("{}-linux-gnu", std::env::consts::ARCH));
     let beside =
-        Path::new(&prefix).join("cache/criu-old/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
+        support::prefix().join("cache/criu-old/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
     let mut command = place.floe(["--criu", old.to_str().unwrap()]);
     command.env("LD_LIBRARY_PATH", std::env::join_paths([libraries, beside]).unwrap()).args(words);
     assert_refused(&said(&mut command), IMPOSSIBLE, &["3.17.1", "too old", "needs"]);

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use crate::oci_image;
 use crate::support::calls::{Done, eventually, finish, succeed, wait};
 use crate::support::leaks::Picture;
-use crate::support::{MARK, Place, image};
+use crate::support::{MARK, Place, image, prefix};
 
 /// The image's name.
 pub const IMAGE: &str = "floe-test";
@@ -30,8 +30,7 @@ pub struct Containerd {
 
 /// A program of the package, which scripts/setup unpacks.
 fn program(name: &str) -> PathBuf {
-    let prefix = std::env::var("FLOE_PREFIX").unwrap_or_else(|_| "/opt/floe".to_owned());
-    let path = Path::new(&prefix).join("cache/containerd/usr/bin").join(name);
+    let path = prefix().join("cache/containerd/usr/bin").join(name);
     assert!(path.exists(), "{} is missing; scripts/setup unpacks it", path.display());
     path
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::bundle;
 use crate::stage::{Stage, finish};
+use crate::support::copy_program;
 
 #[test]
 fn wrong_words_are_a_usage_error() {
@@ -152,7 +153,7 @@ fn an_ordinary_user_is_told_to_become_root() {
     stage.ok(&["list"]);
     // The binary and the bundle have to be within reach for the message to be about the right thing.
     let copy = stage.path().join("floe");
-    fs::copy(env!("CARGO_BIN_EXE_floe"), &copy).unwrap();
+    copy_program(std::path::Path::new(env!("CARGO_BIN_EXE_floe")), &copy);
     fs::set_permissions(stage.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let mut command = std::process::Command::new(&copy);
     command.arg("--root").arg(stage.root()).args(["create", "-b", bundle.to_str().unwrap(), "web"]);

@@ -24,6 +24,7 @@ pub const MARK: &str = "FLOE_TEST_MARK";
 pub struct Place {
     folder: tempfile::TempDir,
     mark: String,
+    criu: Option<PathBuf>,
 }
 
 /// What a command said.
@@ -41,7 +42,15 @@ impl Place {
         assert!(nix::unistd::geteuid().is_root(), "these tests need root: run them with sudo -E make test");
         let mark = format!("{name}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::Builder::new().prefix(&format!("floe-test-{mark}-")).tempdir().unwrap();
-        Self { folder, mark }
+        Self { folder, mark, criu: None }
+    }
+
+    /// From here on floe uses the newest CRIU. Linux 6.16 took options of UNIX sockets from all others, for which CRIU asks
+    /// up to 4.1.
+    pub fn with_next_criu(&mut self) {
+        let criu = prefix().join("bin/criu-next");
+        assert!(criu.exists(), "{} is missing: run scripts/setup", criu.display());
+        self.criu = Some(criu);
     }
 
     /// The folder that all of this test's files are in.
@@ -74,6 +83,9 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_floe"));
         command.arg("--root").arg(self.root()).args(arguments);
         command.env(MARK, &self.mark).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(criu) = &self.criu {
+            command.env("FLOE_CRIU", criu);
+        }
         command
     }
 
@@ -141,6 +153,11 @@ impl Place {
     }
 }
 
+/// Where `scripts/setup` has put what the tests need.
+pub fn prefix() -> PathBuf {
+    std::env::var_os("FLOE_PREFIX").map_or_else(|| PathBuf::from("/opt/floe"), PathBuf::from)
+}
+
 /// Runs a command to its end, with its output in files.
 pub fn said(command: &mut Command) -> Said {
     let (mut out, mut err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
@@ -155,6 +172,12 @@ fn whole(file: &mut fs::File) -> String {
     file.rewind().unwrap();
     file.read_to_end(&mut content).unwrap();
     String::from_utf8_lossy(&content).into_owned()
+}
+
+/// Copies a program that is going to be run. Not by this process: what another thread starts meanwhile would hold the copy
+/// open for writing, and then it cannot be run (ETXTBSY of execve(2)).
+pub fn copy_program(from: &Path, to: &Path) {
+    tool(Command::new("cp").args([from, to]));
 }
 
 /// Runs a tool that has to be there and to succeed.

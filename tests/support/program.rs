@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Bundle {
     folder: PathBuf,
+    /// Its root file system is mounted there, and not a folder.
+    mounted: bool,
 }
 
 impl Bundle {
@@ -31,6 +33,28 @@ impl Bundle {
         bundle
     }
 
+    /// Makes a bundle at `folder` that runs `words` in the root file system `lower`, which stays as it is: changes go into a
+    /// folder beside (an overlay, as engines make one). The conversation's folder is there too.
+    pub fn of_root(folder: &Path, lower: &Path, words: &[&str]) -> Self {
+        assert!(lower.join(".complete").exists(), "{} is missing: run scripts/setup", lower.display());
+        let [rootfs, upper, work] = ["rootfs", "upper", "work"].map(|name| folder.join(name));
+        for path in [&rootfs, &upper, &work] {
+            fs::create_dir_all(path).unwrap();
+        }
+        let options =
+            format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        super::tool(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&rootfs));
+        let bundle = Self { folder: folder.to_owned(), mounted: true };
+        fs::create_dir(rootfs.join("state")).unwrap();
+        fs::set_permissions(rootfs.join("state"), fs::Permissions::from_mode(0o777)).unwrap();
+        bundle.configure(&json!(words));
+        bundle.change(|config| {
+            let path = "PATH=/usr/lib/postgresql/15/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+            config["process"]["env"] = json!([path, "HOME=/state"]);
+        });
+        bundle
+    }
+
     fn empty(folder: &Path) -> Self {
         let rootfs = folder.join("rootfs");
         for name in ["proc", "dev", "sys", "tmp", "etc", "bin", "state"] {
@@ -38,7 +62,7 @@ impl Bundle {
         }
         // Programs that give up root write here too.
         fs::set_permissions(rootfs.join("state"), fs::Permissions::from_mode(0o777)).unwrap();
-        Self { folder: folder.to_owned() }
+        Self { folder: folder.to_owned(), mounted: false }
     }
 
     /// Copies a program and the libraries that it names into the root file system; returns its path in there.
@@ -55,7 +79,7 @@ impl Bundle {
     fn copy(&self, from: &Path, inside: &Path) {
         let to = self.rootfs().join(inside.strip_prefix("/").unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(from, &to).unwrap_or_else(|error| panic!("copy {}: {error}", from.display()));
+        super::copy_program(from, &to);
     }
 
     fn configure(&self, words: &Value) {
@@ -117,8 +141,18 @@ impl Bundle {
     }
 }
 
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        if self.mounted {
+            // A container that a failed test left still stands on it.
+            let _ = nix::mount::umount2(&self.rootfs(), nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+/// The content of a file, once it is there.
 #[track_caller]
-fn wait_for(path: &Path) -> String {
+pub fn wait_for(path: &Path) -> String {
     let begun = Instant::now();
     loop {
         match fs::read_to_string(path) {

@@ -120,7 +120,7 @@ fn options(arguments: &Arguments) -> Options {
 fn of_container(globals: &Globals, arguments: &Arguments, criu: &Criu, id: &str) -> anyhow::Result<Answer> {
     let container = container(globals, id)?;
     let options = options(arguments);
-    let mut findings = preflight::of_container(&container, Asked::from(&options).of(criu.version()))?;
+    let mut findings = preflight::of_container(&container, &Asked::from(&options).of(criu.version()))?;
     match checkpoint::collect(&container, &options) {
         Ok(_) => {}
         Err(Error::Blocked(blockers)) => findings.extend(blockers.into_iter().map(of_floe)),
@@ -135,7 +135,7 @@ fn of_floe(blocker: Blocker) -> Finding {
 }
 
 fn of_tree(arguments: &Arguments, criu: &Criu, pid: i32) -> anyhow::Result<Answer> {
-    let findings = preflight::of_tree(pid, Asked::from(&options(arguments)).of(criu.version()))?;
+    let findings = preflight::of_tree(pid, &Asked::from(&options(arguments)).of(criu.version()))?;
     let good = format!("process {pid}, with what descends from it, can be checkpointed");
     Ok(Answer::of(&findings, good, &[("pid", json!(pid))]))
 }

@@ -24,6 +24,7 @@ mod tools;
 mod watches;
 
 use std::fmt;
+use std::time::Duration;
 
 use floe_runtime::Container;
 
@@ -166,6 +167,10 @@ const CHECKS: &[Check] = &[
     tools::missing,
 ];
 
+/// How often a container is looked at until something counts as found, and how long it may go on in between.
+const LOOKS: usize = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(3);
+
 /// Everything that was found about `scene`.
 pub fn of_processes(scene: &Scene<'_>) -> Vec<Finding> {
     CHECKS.iter().flat_map(|check| check(scene)).collect()
@@ -175,27 +180,48 @@ pub fn of_processes(scene: &Scene<'_>) -> Vec<Finding> {
 ///
 /// # Errors
 /// [`Error::WrongState`] if it has no processes; [`Error::Call`] if they cannot be looked at.
-pub fn of_container(container: &Container, asked: Asked) -> Result<Vec<Finding>> {
-    let init = container.init_pid().ok_or_else(|| Error::WrongState {
-        id: container.id().to_string(),
-        status: container.status().to_string(),
-        hint: "only a running or paused container can be checkpointed",
-    })?;
-    let pids = checkpoint::processes(container, init.as_raw())?;
-    Ok(of_processes(&Scene::look(&pids, Some(container.config()), asked)?))
+pub fn of_container(container: &Container, asked: &Asked) -> Result<Vec<Finding>> {
+    lasting(|| {
+        let init = container.init_pid().ok_or_else(|| Error::WrongState {
+            id: container.id().to_string(),
+            status: container.status().to_string(),
+            hint: "only a running or paused container can be checkpointed",
+        })?;
+        let pids = checkpoint::processes(container, init.as_raw())?;
+        Ok(of_processes(&Scene::look(&pids, Some(container.config()), asked.clone())?))
+    })
 }
 
 /// Everything that was found about a process and its descendants.
 ///
 /// # Errors
 /// [`Error::Call`] if it cannot be looked at.
-pub fn of_tree(pid: i32, asked: Asked) -> Result<Vec<Finding>> {
-    Ok(of_processes(&Scene::look(&scene::tree(pid), None, asked)?))
+pub fn of_tree(pid: i32, asked: &Asked) -> Result<Vec<Finding>> {
+    lasting(|| Ok(of_processes(&Scene::look(&scene::tree(pid), None, asked.clone())?)))
+}
+
+/// What is found by each of several looks. The processes run while they are looked at: one that ends between two lists, or a
+/// socket made after the list of sockets was read, looks like what it is not, and not twice.
+fn lasting(mut look: impl FnMut() -> Result<Vec<Finding>>) -> Result<Vec<Finding>> {
+    let mut found = look()?;
+    for _ in 1..LOOKS {
+        if found.is_empty() {
+            break;
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+        let before = std::mem::take(&mut found);
+        let same = |one: &Finding, other: &Finding| {
+            one.kind == other.kind && one.weight == other.weight && one.blocker.pid == other.blocker.pid
+        };
+        found = look()?;
+        found.retain(|finding| before.iter().any(|earlier| same(earlier, finding)));
+    }
+    Ok(found)
 }
 
 /// The look before a checkpoint: warnings are told, blockers end it.
 pub(crate) fn before(container: &Container, options: &Options, tools: checkpoint::Tools<'_>) -> Result<()> {
-    heed(of_container(container, Asked::from(options).of(tools.criu.version()))?, tools.progress)
+    heed(of_container(container, &Asked::from(options).of(tools.criu.version()))?, tools.progress)
 }
 
 /// Tells the warnings among `findings`.
@@ -234,6 +260,26 @@ mod tests {
             "process 42 (redis-server): has an established TCP connection 127.0.0.1:6379 -> 127.0.0.1:40000; \
              pass --tcp established"
         );
+    }
+
+    #[test]
+    fn what_passes_is_not_found() {
+        let finding = |kind| Finding::general(kind, "is odd", "here", "look");
+        let mut looks = 0;
+        let found = lasting(|| {
+            looks += 1;
+            Ok(if looks == 2 {
+                vec![finding("stays"), finding("new")]
+            } else {
+                vec![finding("stays"), finding("passes")]
+            })
+        });
+        assert_eq!((found.unwrap(), looks), (vec![finding("stays")], LOOKS));
+        let none = lasting(|| {
+            looks += 1;
+            Ok(Vec::new())
+        });
+        assert_eq!((none.unwrap().len(), looks), (0, LOOKS + 1));
     }
 
     #[test]

@@ -97,12 +97,13 @@ pub(super) fn of_other_users(scene: &Scene<'_>) -> Vec<Finding> {
     others.map(|process| Finding::of(process, "other-user", what, user(process), hint)).collect()
 }
 
-/// Whether the process lives in a user namespace other than ours, and ours made it.
+/// Whether the process lives in a user namespace other than ours, and ours made it. One that has ended meanwhile, or is a
+/// zombie, has none, and nobody asks for its limits.
 fn is_made_by_us(pid: i32) -> bool {
+    let Ok(namespace) = File::open(format!("/proc/{pid}/ns/user")) else { return true };
     let of = |pid| tasks::namespace(pid, "user").ok();
     of(pid) != of(std::process::id().cast_signed())
-        && File::open(format!("/proc/{pid}/ns/user"))
-            .is_ok_and(|namespace| sys::owner_of(&namespace) == Ok(nix::unistd::geteuid().as_raw()))
+        && sys::owner_of(&namespace) == Ok(nix::unistd::geteuid().as_raw())
 }
 
 fn state(process: &Process) -> Option<char> {
