@@ -30,6 +30,8 @@ enum Before {
     /// It holds a line for each key (a device, a network interface). A key that has no line yet is taken away again by
     /// this.
     Line { key: String, absent: Option<String> },
+    /// It holds a line for each key, and the kernel forgets the others when this one's is written.
+    LineOfAll(String),
     /// It is read in another form than it is written, and was this.
     Known(String),
 }
@@ -54,6 +56,12 @@ impl Setting {
     /// The file holds a line for each key, and `absent` is what takes such a line away.
     pub(super) fn line(self, key: impl Into<String>, absent: Option<String>) -> Self {
         Self { before: Before::Line { key: key.into(), absent }, ..self }
+    }
+
+    /// The file holds a line for each key, and the kernel forgets the others when this one is written: they are written
+    /// again after it.
+    pub(super) fn line_of_all(self, key: impl Into<String>) -> Self {
+        Self { before: Before::LineOfAll(key.into()), ..self }
     }
 
     /// The file is read in another form than it is written, and `value` is what it holds now.
@@ -95,7 +103,26 @@ impl Setting {
                 let own = text.lines().find(|line| line.split_whitespace().next() == Some(key));
                 own.map(str::to_owned).or_else(|| absent.clone())
             }
+            // The line itself comes first in such a file.
+            Before::LineOfAll(_) => Some(text()?),
         })
+    }
+
+    /// Writes the value, and what the kernel forgets of `before` with it.
+    fn set(&self, before: Option<&str>) -> Result<()> {
+        self.write(&self.value)?;
+        let Before::LineOfAll(key) = &self.before else { return Ok(()) };
+        let others = before.into_iter().flat_map(str::lines);
+        let mut others = others.filter(|line| line.split_whitespace().next() != Some(key));
+        others.try_for_each(|line| self.write(line))
+    }
+
+    /// Writes what was there before.
+    fn set_back(&self, before: &str) -> Result<()> {
+        match &self.before {
+            Before::LineOfAll(_) => before.lines().try_for_each(|line| self.write(line)),
+            _ => self.write(before),
+        }
     }
 }
 
@@ -116,7 +143,7 @@ impl Former {
                 tracing::warn!("{} of {} is not known as it was before", setting.file, setting.dir.display());
                 continue;
             };
-            let again = setting.write(value);
+            let again = setting.set_back(value);
             if first.is_ok() {
                 first = again;
             }
@@ -163,7 +190,7 @@ fn in_rounds(mut waiting: Vec<Setting>, former: &mut Former) -> Result<()> {
         for setting in waiting {
             // Files that can't be read (there is none among those of the kernel's own controllers) aren't known.
             let before = setting.former().unwrap_or(None);
-            match setting.write(&setting.value) {
+            match setting.set(before.as_deref()) {
                 Ok(()) => former.0.push((setting, before)),
                 Err(Error::Limit { source, key, value, path })
                     if source.raw_os_error() == Some(Errno::EINVAL as i32) =>

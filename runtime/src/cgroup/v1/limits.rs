@@ -121,18 +121,29 @@ impl Plan<'_> {
         let dir = self.cgroup.needed("blkio", "linux.resources.blockIO")?;
         // Weights belong to the disk's scheduler; since CFQ left the kernel (5.0) that is BFQ, with names of its own and
         // without weights for leaves.
-        let prefix = if dir.join("blkio.weight").exists() { "blkio" } else { "blkio.bfq" };
-        self.push(dir, &format!("{prefix}.weight"), "linux.resources.blockIO.weight", io.weight);
+        let (prefix, none) =
+            if dir.join("blkio.weight").exists() { ("blkio", "0") } else { ("blkio.bfq", "default") };
+        const WEIGHT: &str = "linux.resources.blockIO.weight";
+        // Linux 5.4 takes both kinds of weight in one file, in which those of devices can be kept.
+        const BFQ_DEVICES: &str = "blkio.bfq.weight_device";
+        match io.weight {
+            Some(weight) if prefix == "blkio.bfq" && dir.join(BFQ_DEVICES).exists() => {
+                let setting =
+                    unified::bfq_weight(dir, BFQ_DEVICES, "default", weight, WEIGHT.to_owned(), None);
+                self.settings.push(setting);
+            }
+            weight => self.push(dir, &format!("{prefix}.weight"), WEIGHT, weight),
+        }
         self.push(dir, "blkio.leaf_weight", "linux.resources.blockIO.leafWeight", io.leaf_weight);
         for (number, device) in io.weight_devices.iter().enumerate() {
             let node = format!("{}:{}", device.major, device.minor);
-            for (file, name, weight) in [
-                (format!("{prefix}.weight_device"), "weight", device.weight),
-                ("blkio.leaf_weight_device".to_owned(), "leafWeight", device.leaf_weight),
+            for (file, name, weight, none) in [
+                (format!("{prefix}.weight_device"), "weight", device.weight, none),
+                ("blkio.leaf_weight_device".to_owned(), "leafWeight", device.leaf_weight, "0"),
             ] {
                 let key = format!("linux.resources.blockIO.weightDevice[{number}].{name}");
                 let line = |weight| Setting::new(dir, file, format!("{node} {weight}"), key);
-                let absent = Some(format!("{node} 0"));
+                let absent = Some(format!("{node} {none}"));
                 self.settings.extend(weight.map(line).map(|setting| setting.line(&node, absent)));
             }
         }

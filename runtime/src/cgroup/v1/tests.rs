@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::config::{BlockIo, Cpu, Memory, Resources, ThrottleDevice};
+use crate::config::{BlockIo, Cpu, Memory, Rdma, Resources, ThrottleDevice, WeightDevice};
 
 /// A directory that looks like a set of hierarchies. The files have to exist, as they do in a cgroup.
 struct Fake {
@@ -121,4 +121,34 @@ fn what_does_not_exist_is_empty_and_thawed() {
     cgroup.kill_all().unwrap();
     cgroup.destroy().unwrap();
     assert!(matches!(cgroup.freeze().unwrap_err(), Error::Call { .. }));
+}
+
+#[test]
+fn weights_of_leaves_go_to_the_scheduler_that_has_them() {
+    // As CFQ named them, which went with Linux 5.0.
+    let files = ["blkio.weight", "blkio.weight_device", "blkio.leaf_weight", "blkio.leaf_weight_device"];
+    let fake = Fake::new(&[("blkio", &files)]);
+    let device = WeightDevice { major: 8, minor: 16, weight: Some(500), leaf_weight: Some(20) };
+    let block_io = BlockIo {
+        weight: Some(300),
+        leaf_weight: Some(30),
+        weight_devices: vec![device],
+        ..BlockIo::default()
+    };
+    fake.cgroup.apply_limits(&Resources { block_io, ..Resources::default() }).unwrap();
+    let found = files.map(|file| fake.content(&format!("blkio/web/{file}")));
+    assert_eq!(found, ["300", "8:16 500", "30", "8:16 20"]);
+}
+
+#[test]
+fn a_line_for_each_device_of_rdma() {
+    let fake = Fake::new(&[("rdma", &["rdma.max"])]);
+    let set = |limit: Rdma| {
+        let rdma = [("mlx4_0".to_owned(), limit)].into();
+        fake.cgroup.apply_limits(&Resources { rdma, ..Resources::default() }).unwrap();
+        fake.content("rdma/web/rdma.max")
+    };
+    assert_eq!(set(Rdma { hca_handles: Some(3), hca_objects: Some(7) }), "mlx4_0 hca_handle=3 hca_object=7");
+    fs::write(fake.dir.path().join("rdma/web/rdma.max"), "").unwrap();
+    assert_eq!(set(Rdma { hca_handles: None, hca_objects: Some(9) }), "mlx4_0 hca_object=9");
 }

@@ -210,10 +210,23 @@ fn block_io(dir: &Path, io: &BlockIo) -> Result<Vec<Setting>> {
 fn io_weight(dir: &Path, device: &str, weight: u16, key: String) -> Setting {
     let absent = (device != "default").then(|| format!("{device} default"));
     if dir.join("io.bfq.weight").exists() {
-        return Setting::new(dir, "io.bfq.weight", format!("{device} {weight}"), key).line(device, absent);
+        return bfq_weight(dir, "io.bfq.weight", device, weight, key, absent);
     }
     let scaled = 1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990;
     Setting::new(dir, "io.weight", format!("{device} {scaled}"), key).line(device, absent)
+}
+
+/// BFQ forgets what single devices were given when a new weight for all of them is written.
+pub(in crate::cgroup) fn bfq_weight(
+    dir: &Path,
+    file: &str,
+    device: &str,
+    weight: u16,
+    key: String,
+    absent: Option<String>,
+) -> Setting {
+    let setting = Setting::new(dir, file, format!("{device} {weight}"), key);
+    if device == "default" { setting.line_of_all(device) } else { setting.line(device, absent) }
 }
 
 fn io_max(dir: &Path, limit: &str, key: &str, devices: &[ThrottleDevice]) -> Vec<Setting> {
