@@ -47,4 +47,4 @@ lint: setup ## format, clippy, documentation, scripts
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	shellcheck scripts/setup scripts/demo scripts/bundle-busybox scripts/bundle-redis .ci/run
-	shellcheck -x tests/vm/image tests/vm/init tests/vm/guest tests/vm/jobs/lib tests/vm/jobs/cgroup2 tests/vm/jobs/systemd tests/vm/jobs/apparmor
+	shellcheck -x tests/vm/image tests/vm/init tests/vm/guest tests/vm/jobs/*
