@@ -32,3 +32,10 @@ fn version_1_with_what_only_it_has() {
 fn weights_of_disks() {
     Machine::new("weights").run();
 }
+
+/// The systemd driver for an ordinary user.
+#[test]
+#[ignore = "a guest that is emulated: a minute; make test-long"]
+fn long_scopes_of_a_users_systemd() {
+    Machine::new("user").booted_by_systemd().run();
+}

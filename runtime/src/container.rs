@@ -458,7 +458,7 @@ impl ParentSide for Joining<'_> {
     fn place(&mut self, pid: Pid) -> Result<()> {
         // Not `add`: when the container is deleted meanwhile, its cgroup must not come back.
         match &self.chosen {
-            Some(chosen) => chosen.join(pid),
+            Some(chosen) => self.container.cgroup.join_below(pid, chosen),
             None => self.container.cgroup.join(pid, self.init),
         }
     }

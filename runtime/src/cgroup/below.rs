@@ -96,9 +96,9 @@ fn inner(path: &Path) -> Option<PathBuf> {
     Some(inner)
 }
 
-/// Directories that exist, one in each hierarchy.
+/// Cgroups below a container's own that exist, one in each hierarchy: what a [`Below`] means for one container.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Chosen {
+pub struct Chosen {
     /// That of version 2.
     directory: Option<PathBuf>,
     /// Those of version 1.
@@ -112,11 +112,16 @@ impl Chosen {
         Entrance { directory: self.directory.clone(), tasks }
     }
 
+    /// That of version 2, as seen from `own`.
+    pub(super) fn below(&self, own: &Path) -> Option<&Path> {
+        self.directory.as_deref()?.strip_prefix(own).ok()
+    }
+
     /// Moves a process there.
     ///
     /// # Errors
     /// [`Error::Call`] with the file and the kernel's answer.
-    pub(crate) fn join(&self, pid: Pid) -> Result<()> {
+    pub(super) fn join(&self, pid: Pid) -> Result<()> {
         self.separate.iter().chain(&self.directory).try_for_each(|directory| {
             let file = directory.join("cgroup.procs");
             fs::write(&file, pid.to_string()).map_err(Error::at("write", &file))

@@ -42,6 +42,12 @@ pub(super) fn is_gone(error: &Error) -> bool {
     is(error, Errno::ENOENT) || is(error, Errno::ENODEV)
 }
 
+/// Whether the kernel refused it to this user, `cgroups(7)`: who moves a process needs a right also to where both cgroups
+/// meet.
+pub(super) fn is_denied(error: &Error) -> bool {
+    is(error, Errno::EACCES) || is(error, Errno::EPERM)
+}
+
 /// Whether the kernel's answer was this one.
 pub(super) fn is(error: &Error, errno: Errno) -> bool {
     matches!(error, Error::Call { source, .. } | Error::Limit { source, .. }

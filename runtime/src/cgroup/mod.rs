@@ -30,8 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Resources;
 use crate::error::{Error, Result};
 
-pub use below::Below;
-pub(crate) use below::Chosen;
+pub use below::{Below, Chosen};
 pub(crate) use entrance::Doors;
 pub use entrance::Entrance;
 pub use notify::{Notice, Pressure, PressureLevel, Stall, Watch};
@@ -91,6 +90,14 @@ pub trait Cgroup: Debug + Send + Sync {
     /// # Errors
     /// [`Error::Call`] with the file and the kernel's answer, `ENOENT` when the cgroup is gone.
     fn join(&self, pid: Pid, init: Pid) -> Result<()>;
+
+    /// As [`Cgroup::join`], into cgroups below it.
+    ///
+    /// # Errors
+    /// [`Error::Call`] with the file and the kernel's answer.
+    fn join_below(&self, pid: Pid, chosen: &Chosen) -> Result<()> {
+        chosen.join(pid)
+    }
 
     /// How a process gets itself into it as it is, without making it. Hierarchies that were mounted later are passed
     /// over. Empty when there is no such way, or when it doesn't exist: then [`Cgroup::join`] is left.

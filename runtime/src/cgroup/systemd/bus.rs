@@ -171,6 +171,17 @@ impl Bus {
         set.map(drop).map_err(|failure| told("SetUnitProperties", unit, failure))
     }
 
+    /// Moves a process into a unit's cgroup, or into the one at `below` in it; since systemd 238. A user's systemd asks
+    /// that of the system for it, where it may not do it itself.
+    ///
+    /// # Errors
+    /// [`Error::Systemd`].
+    pub(super) fn attach(&mut self, unit: &str, below: &str, pid: u32) -> Result<()> {
+        let body = Body::default().text(unit).text(below).words(&[pid]);
+        let attached = self.call(manager("AttachProcessesToUnit"), body);
+        attached.map(drop).map_err(|failure| told("AttachProcessesToUnit", unit, failure))
+    }
+
     /// A property of the instance itself, a string: `Version`, `ControlGroup`.
     ///
     /// # Errors

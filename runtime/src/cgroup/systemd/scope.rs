@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::bus::Bus;
 use super::name::UnitName;
 use super::properties;
-use crate::cgroup::{Cgroup, CgroupPaths, CgroupVersion, Entrance, Former, Pressure, Stats, Watch};
+use crate::cgroup::{
+    Cgroup, CgroupPaths, CgroupVersion, Chosen, Entrance, Former, Pressure, Stats, Watch, files, v2,
+};
 use crate::config::Resources;
 use crate::error::Result;
 use crate::id::ContainerId;
@@ -78,6 +80,16 @@ impl Scope {
         self.inner.paths().iter().any(|path| path.exists())
     }
 
+    /// Has a process moved by systemd. From a session that isn't below the user's own systemd, as a login is, the kernel
+    /// doesn't let the user move one here.
+    fn attach(&self, pid: Pid, below: &Path) -> Result<()> {
+        let below = match below.to_string_lossy() {
+            own if own.is_empty() => String::new(),
+            below => format!("/{below}"),
+        };
+        self.bus()?.attach(&self.place.unit, &below, pid.as_raw().cast_unsigned())
+    }
+
     fn start(&self, pid: Pid) -> Result<()> {
         let description = format!("container {}", self.place.unit.trim_end_matches(".scope"));
         let properties = properties::of_scope(
@@ -131,7 +143,32 @@ impl Cgroup for Scope {
     }
 
     fn join(&self, pid: Pid, init: Pid) -> Result<()> {
-        self.inner.join(pid, init)
+        match self.inner.join(pid, init) {
+            Err(refused) if files::is_denied(&refused) => {
+                let attached = self.attach(pid, Path::new(""));
+                // Where the container has moved its processes below, there may be a place only there.
+                attached.or_else(|error| match v2::path_of(init) {
+                    Some(path) if path != self.place.path => {
+                        self.attach(pid, path.strip_prefix(&self.place.path).map_err(|_| error)?)
+                    }
+                    _ => Err(error),
+                })
+            }
+            other => other,
+        }
+    }
+
+    fn join_below(&self, pid: Pid, chosen: &Chosen) -> Result<()> {
+        match self.inner.join_below(pid, chosen) {
+            Err(refused) if files::is_denied(&refused) => {
+                let own = self.inner.directories().remove("");
+                match own.as_deref().and_then(|own| chosen.below(own)) {
+                    Some(below) => self.attach(pid, below),
+                    None => Err(refused),
+                }
+            }
+            other => other,
+        }
     }
 
     fn processes(&self) -> Result<Vec<Pid>> {

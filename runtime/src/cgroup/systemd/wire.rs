@@ -85,6 +85,12 @@ impl Body {
         self
     }
 
+    pub(super) fn words(mut self, words: &[u32]) -> Self {
+        self.signature.push_str("au");
+        put_list(&mut self.bytes, 4, words, |bytes, word| put_word(bytes, *word));
+        self
+    }
+
     pub(super) fn properties(mut self, properties: &[Property]) -> Self {
         self.signature.push_str("a(sv)");
         put_list(&mut self.bytes, 8, properties, |bytes, property| {

@@ -232,9 +232,14 @@ fn takes_no_process(error: &Error) -> bool {
 
 /// Where a process is in the hierarchy that is mounted at `mount_point`.
 fn own_directory(pid: Pid, mount_point: &Path) -> Option<PathBuf> {
+    let path = path_of(pid)?;
+    Some(mount_point.join(path.strip_prefix("/").ok()?))
+}
+
+/// The path of a process's cgroup, from the root that this process sees.
+pub(super) fn path_of(pid: Pid) -> Option<PathBuf> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    Some(mount_point.join(path))
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(PathBuf::from)
 }
 
 /// For older kernels: SIGKILL reaches frozen processes of version 2, so they are stopped for the listing only.

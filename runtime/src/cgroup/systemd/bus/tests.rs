@@ -153,6 +153,16 @@ fn a_unit_that_is_gone_is_stopped() {
 }
 
 #[test]
+fn a_process_is_moved_by_its_number() {
+    let server = Server::new(vec![vec![reply(1, "", &[])]]);
+    server.connect().attach("a.scope", "/inner", 42).unwrap();
+    let call = &server.calls()[0];
+    let member = (call.member.as_str(), call.signature.as_str());
+    assert_eq!(member, ("AttachProcessesToUnit", "ssau"));
+    assert_eq!(call.texts(), ["a.scope", "/inner"]);
+}
+
+#[test]
 fn what_systemd_says_is_told() {
     let server = Server::new(vec![
         vec![error(1, "org.freedesktop.DBus.Error.AccessDenied")],
