@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::cgroup::{Cgroup, Entrance};
 use crate::config::{Config, Mount, MountKind, NamespaceKind, Process};
 use crate::container::{Container, Status};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hooks;
 use crate::id::ContainerId;
 use crate::keyring;
@@ -34,6 +34,13 @@ pub(crate) struct Half {
 impl Half {
     fn settle(&mut self, pid: Pid) -> Result<()> {
         self.record.init = ProcessId::of(pid);
+        if self.record.init.is_none() && nix::sys::signal::kill(pid, None).is_ok() {
+            // On record as ended it would run on, and nothing would end it.
+            return Err(Error::Refused {
+                problem: format!("the container's process {pid} is hidden from floe in /proc"),
+                hint: "mount /proc without hidepid, or with gid= of a group that the user is in (proc(5))",
+            });
+        }
         self.record.maker = None;
         self.folder.write_json(RECORD_FILE, &self.record)
     }

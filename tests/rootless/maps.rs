@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::Place;
+use crate::support::{Place, said};
 use crate::user::{UID, User};
 
 /// The first of the ids that the user is given.
@@ -105,4 +105,30 @@ fn other_groups_need_a_map() {
     let bundle = user.bundle("true", |config| config["process"]["user"]["additionalGids"] = json!([0]));
     let words = user.fails(&["run", "--bundle", &bundle, &user.place().name("web")]);
     assert!(words.contains("additionalGids") && words.contains("linux.gidMappings"), "{words}");
+}
+
+/// `hidepid` of proc(5): a user sees only processes that it could trace. Those of other ids in a namespace of its own
+/// are among them.
+#[test]
+fn a_host_that_hides_processes_hides_no_container() {
+    let user = User::in_setting("hidden", |place| {
+        format!("{}; mount -t proc -o hidepid=2 proc /proc", ranges(place))
+    });
+    let alone = said(&mut user.command(&["sh", "-c", "ls -d /proc/1 || echo hidden"]));
+    assert_eq!(alone.stdout, "hidden\n", "{alone:?}");
+    let name = user.place().name("web");
+    let bundle = user.bundle("exec sleep 1000", |config| {
+        map(config, GIVEN, 1000);
+        config["process"]["user"] = json!({ "uid": 5, "gid": 6 });
+    });
+    let started = user.call(&["run", "--detach", "--bundle", &bundle, &name]);
+    assert_eq!(started.code, Some(0), "{started:?}");
+    let state = user.state(&name);
+    assert_eq!(state["status"], "running", "{state}");
+    assert_eq!(user.ok(&["exec", &name, "id", "-u"]), "5\n");
+    assert_eq!(user.ok(&["list", "--quiet"]), format!("{name}\n"));
+    assert!(user.ok(&["ps", "--format", "json", &name]).contains(&state["pid"].to_string()));
+    user.ok(&["kill", &name, "KILL"]);
+    user.wait_for_status(&name, "stopped");
+    user.ok(&["delete", &name]);
 }

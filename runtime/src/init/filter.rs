@@ -30,12 +30,26 @@ pub(super) struct FilterOnce {
     /// gone.
     listener: Option<OwnedFd>,
     shield: Shield,
+    /// Whether prctl(2) ends the process, for all that is known: a filter is in force under which it was not needed yet.
+    no_prctl: bool,
 }
 
 impl FilterOnce {
     pub(super) fn new(filter: Option<Filter>, process: &Process, shield: &Shield) -> Self {
         let notifies = filter.as_ref().is_some_and(Filter::notifies);
-        Self { filter, due: due(process.no_new_privileges, notifies), listener: None, shield: *shield }
+        let due = due(process.no_new_privileges, notifies);
+        // The change of capabilities needs it.
+        let no_prctl = filter.is_some() && due == Moment::Privileged && process.capabilities.is_none();
+        Self { filter, due, listener: None, shield: *shield, no_prctl }
+    }
+
+    /// Has the shield as it was before the change of user. Raised by that, it would hide a process from the ordinary user
+    /// whose container it is, where the host hides processes (`hidepid` of proc(5)).
+    pub(super) fn restore_shield(&self) {
+        // A filter that is in force may refuse it. Then floe says so if it cannot see the process.
+        if !self.no_prctl {
+            let _ = self.shield.restore();
+        }
     }
 
     /// Loads the filter if this is its moment, and tells floe of the listener.

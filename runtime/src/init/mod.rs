@@ -120,6 +120,7 @@ fn stage2(
         labels::set(&proc, &config.process)?;
         filter.load_if_due(Moment::Privileged, peer)
     })?;
+    filter.restore_shield();
     if let Some(signal) = config.parent_death_signal.filter(|_| !bootstrap.exec) {
         // After the change of user, which clears it. A floe that is gone already ends the conversation below.
         sys::set_parent_death_signal(signal)
