@@ -33,6 +33,12 @@ fn weights_of_disks() {
     Machine::new("weights").run();
 }
 
+#[test]
+#[ignore = "a guest that is emulated: half a minute; make test-long"]
+fn long_a_named_hierarchy_alone() {
+    Machine::new("named").run();
+}
+
 /// The systemd driver for an ordinary user.
 #[test]
 #[ignore = "a guest that is emulated: a minute; make test-long"]

@@ -16,7 +16,8 @@ pub(super) struct Hierarchy {
 /// What the host uses.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Hierarchies {
-    /// At least one hierarchy with a controller.
+    /// At least one hierarchy with a controller, or else only ones with a name: they tell whose a process is, and a limit
+    /// says that there is no controller.
     V1 {
         /// The version 1 hierarchies.
         separate: Vec<Hierarchy>,
@@ -51,6 +52,9 @@ fn parse(membership: &str, mounts: &str) -> Result<Hierarchies> {
     }
     if let Some(mount_point) = unified {
         return Ok(Hierarchies::V2(mount_point));
+    }
+    if !v1.is_empty() {
+        return Ok(Hierarchies::V1 { separate: v1, unified: None });
     }
     Err(Error::Refused {
         problem: "no cgroup hierarchy is mounted".to_owned(),
@@ -121,6 +125,19 @@ mod tests {
             parse("0::/user.slice\n", mounts).unwrap(),
             Hierarchies::V2(PathBuf::from("/sys/fs/cgroup"))
         );
+    }
+
+    #[test]
+    fn a_named_hierarchy_counts_where_there_is_no_other() {
+        let mounts = "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
+        let named = Hierarchy {
+            name: "name=systemd".to_owned(),
+            mount_point: PathBuf::from("/sys/fs/cgroup/systemd"),
+        };
+        let expected = Hierarchies::V1 { separate: vec![named], unified: None };
+        assert_eq!(parse("1:name=systemd:/init.scope\n0::/\n", mounts).unwrap(), expected);
+        let both = format!("{mounts}41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
+        assert!(matches!(parse("1:name=systemd:/\n0::/\n", &both).unwrap(), Hierarchies::V2(_)));
     }
 
     #[test]
