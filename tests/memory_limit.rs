@@ -9,8 +9,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::json;
-use support::Place;
 use support::program::Bundle;
+use support::{Place, rounds};
 
 const LIMIT: u64 = 128 << 20;
 
@@ -58,7 +58,8 @@ fn a_container_at_its_limit_is_frozen_and_comes_back() {
     let archive = archive.to_str().unwrap();
     place.start(&names[0], bundle.path());
     bundle.ready();
-    for round in 0..4 {
+    let rounds = rounds(4);
+    for round in 0..rounds {
         let (old, new) = (&names[round % 2], &names[(round + 1) % 2]);
         let (percent, killed) = pressure(place.pid(old));
         assert!(percent >= 95 && killed == 0, "{percent} % are used, {killed} processes were killed");
@@ -70,5 +71,5 @@ fn a_container_at_its_limit_is_frozen_and_comes_back() {
         place.ok(["restore", new, "--detach", "--from", archive]);
         bundle.ask_ok("");
     }
-    place.ok(["delete", "--force", &names[0]]);
+    place.ok(["delete", "--force", &names[rounds % 2]]);
 }

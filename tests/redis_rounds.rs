@@ -1,5 +1,5 @@
-//! Redis through twenty rounds of checkpoint, delete and restore: every key is there each time, and in the end the host
-//! is as it was.
+//! Redis through twenty rounds (fewer where everything takes long) of checkpoint, delete and restore: every key is there
+//! each time, and in the end the host is as it was.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic")]
 
@@ -12,9 +12,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::leaks::Picture;
-use support::{Place, said, tool};
+use support::{Place, rounds, said, tool};
 
-const ROUNDS: u32 = 20;
 /// Keys of each of four kinds.
 const KEYS: u32 = 10_000;
 
@@ -78,8 +77,9 @@ fn redis_keeps_every_key_through_twenty_rounds() {
     let running = Picture::without_criu(&place, &[]);
     let counts = |picture: &Picture| ["process", "cgroup", "mount"].map(|kind| picture.count(kind));
 
-    for round in 0..ROUNDS {
-        let (old, new) = (&names[round as usize % 2], &names[(round as usize + 1) % 2]);
+    let rounds = rounds(20);
+    for round in 0..rounds {
+        let (old, new) = (&names[round % 2], &names[(round + 1) % 2]);
         // Each snapshot holds something that the one before did not.
         redis(&place, old, &["SET", &format!("round:{round}"), &round.to_string()]);
         let (size, digest) = (redis(&place, old, &["DBSIZE"]), redis(&place, old, &["DEBUG", "DIGEST"]));
@@ -96,7 +96,7 @@ fn redis_keeps_every_key_through_twenty_rounds() {
     }
 
     // As many of each as after the first start: nothing grows from round to round.
-    let last = &names[ROUNDS as usize % 2];
+    let last = &names[rounds % 2];
     let begun = Instant::now();
     while counts(&Picture::without_criu(&place, &[])) != counts(&running) {
         let now = counts(&Picture::without_criu(&place, &[]));

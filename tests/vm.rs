@@ -1,8 +1,12 @@
 //! In a guest with a stock Debian kernel, for what the kernel of the machine that tests may not have. `tests/vm/image`
 //! builds the guest, each job in `tests/vm/jobs` is a script that runs there as root, and says what it found wrong.
+//!
+//! The long ones run the test programs of this machine there ([`built`]).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
+#[path = "vm/built.rs"]
+mod built;
 #[path = "vm/machine.rs"]
 mod machine;
 
@@ -44,4 +48,33 @@ fn long_a_named_hierarchy_alone() {
 #[ignore = "a guest that is emulated: a minute; make test-long"]
 fn long_scopes_of_a_users_systemd() {
     Machine::new("user").booted_by_systemd().run();
+}
+
+/// Made by the library, and seen from within.
+#[test]
+#[ignore = "a guest that is emulated: eight minutes; make test-long"]
+fn long_inside_on_version_2() {
+    Machine::new("programs").large(1800, 2048).with_programs(&["inside"]).run();
+}
+
+/// The verbs, the freezer and the limits.
+#[test]
+#[ignore = "a guest that is emulated: some minutes; make test-long"]
+fn long_verbs_on_version_2() {
+    Machine::new("programs").large(1800, 2048).with_programs(&["oci_verbs", "cgroup2"]).run();
+}
+
+/// Checkpoints and restores as root with every right, with that kernel's own CRIU.
+#[test]
+#[ignore = "a guest that is emulated: some minutes; make test-long"]
+fn long_checkpoints_on_version_2() {
+    let programs = ["memory_limit", "process_tree", "stdio", "redis_rounds"];
+    Machine::new("programs").large(1800, 3072).with_programs(&programs).run();
+}
+
+/// An ordinary user, whose delegated cgroup has controllers.
+#[test]
+#[ignore = "a guest that is emulated: some minutes; make test-long"]
+fn long_rootless_on_version_2() {
+    Machine::new("programs").large(1800, 2048).with_programs(&["rootless"]).run();
 }

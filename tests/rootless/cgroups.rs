@@ -14,8 +14,10 @@ fn delegated(place: &Place, given: &str) -> String {
     let files = ["", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control"];
     let owned: String = files.map(|file| format!("{top}{given}{file} ")).concat();
     format!(
-        "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; mkdir -p {top}/shell; chown {UID}:{UID} {owned}; \
-         echo $$ > {top}/shell/cgroup.procs"
+        "umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; \
+         for one in $(cat /sys/fs/cgroup/cgroup.controllers); do \
+             echo +$one > /sys/fs/cgroup/cgroup.subtree_control; done; \
+         mkdir -p {top}/shell; chown {UID}:{UID} {owned}; echo $$ > {top}/shell/cgroup.procs"
     )
 }
 
@@ -73,14 +75,32 @@ fn a_container_lives_in_what_the_user_was_given() {
     // The tree of this host may have no controllers; then the limit says so, and nothing is left.
     let controllers = fs::read_to_string(top.0.join("cgroup.controllers")).unwrap();
     let bundle =
-        user.bundle("echo ran", |config| config["linux"]["resources"] = json!({ "pids": { "limit": 50 } }));
-    let said = user.call(&["run", "--bundle", &bundle, &name]);
+        user.bundle("sleep 1000", |config| config["linux"]["resources"] = json!({ "pids": { "limit": 9 } }));
     if controllers.contains("pids") {
-        assert_eq!((said.code, said.stdout.as_str()), (Some(0), "ran\n"), "{said:?}");
+        user.start(&bundle, &name);
+        limits_hold(&user, &bundle, &name, &folder);
     } else {
+        let said = user.call(&["run", "--bundle", &bundle, &name]);
         assert!(said.code == Some(1) && said.stderr.contains("controller `pids`"), "{said:?}");
     }
     assert!(!folder.exists());
+}
+
+/// Limits of a delegated cgroup whose controllers are handed down: they are written, they apply, and they change.
+fn limits_hold(user: &User, bundle: &str, name: &str, folder: &Path) {
+    let value = |file: &str| fs::read_to_string(folder.join(file)).unwrap().trim().to_owned();
+    assert_eq!(value("pids.max"), "9");
+    let crowd = user.call(&["exec", name, "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done"]);
+    assert!(crowd.stderr.contains("fork"), "the tenth process is one too many: {crowd:?}");
+    user.ok(&["update", "--pids-limit", "20", "--memory", "32m", "--memory-swap", "32m", name]);
+    assert_eq!((value("pids.max"), value("memory.max")), ("20".to_owned(), (32 << 20).to_string()));
+    assert_eq!(value("memory.swap.max"), "0");
+    let glutton = user.call(&["exec", name, "tail", "/dev/zero"]);
+    assert_eq!(glutton.code, Some(128 + 9), "ended at the memory limit: {glutton:?}");
+    let stats: serde_json::Value = serde_json::from_str(&user.ok(&["events", "--stats", name])).unwrap();
+    assert_eq!(stats["data"]["memory"]["usage"]["limit"], 32 << 20, "{stats}");
+    user.ok(&["delete", "--force", name]);
+    assert!(!folder.exists(), "{bundle}");
 }
 
 #[test]

@@ -158,6 +158,12 @@ pub fn prefix() -> PathBuf {
     std::env::var_os("FLOE_PREFIX").map_or_else(|| PathBuf::from("/opt/floe"), PathBuf::from)
 }
 
+/// How often a test does over again what it does: as usual, or `$FLOE_TEST_ROUNDS` times where everything takes long.
+pub fn rounds(usual: usize) -> usize {
+    let said = std::env::var("FLOE_TEST_ROUNDS").ok();
+    said.map_or(usual, |text| text.parse().expect("FLOE_TEST_ROUNDS is no number"))
+}
+
 /// Runs a command to its end, with its output in files.
 pub fn said(command: &mut Command) -> Said {
     let (mut out, mut err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
