@@ -43,6 +43,12 @@ fn long_a_named_hierarchy_alone() {
     Machine::new("named").run();
 }
 
+#[test]
+#[ignore = "a guest that is emulated: half a minute; make test-long"]
+fn long_file_systems_that_are_closed_to_root() {
+    Machine::new("squashed").run();
+}
+
 /// The systemd driver for an ordinary user.
 #[test]
 #[ignore = "a guest that is emulated: a minute; make test-long"]

@@ -119,9 +119,17 @@ fn name(given: &Option<String>, key: &str, source: Source<'_>) -> Result<Option<
 /// The root file system, without links.
 fn rootfs(given: &Path, source: Source<'_>, bundle: &Path) -> Result<PathBuf> {
     let given = bundle.join(given);
-    let found = std::fs::canonicalize(&given)
-        .map_err(|_| Error::Missing { what: "root file system", path: given.clone() })?;
-    if !found.is_dir() {
+    let found = std::fs::canonicalize(&given).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Error::at("open root.path", &given)(error),
+        _ => Error::Missing { what: "root file system", path: given.clone() },
+    })?;
+    // A file system that is closed even to root (FUSE without allow_other, NFS that squashes root) may be open to the
+    // container's own; the process that becomes it says whether it is.
+    let is_folder = match std::fs::metadata(&found) {
+        Ok(about) => about.is_dir(),
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+    };
+    if !is_folder {
         return Err(source.bad("root.path", format!("{} is no directory", found.display())));
     }
     if found == Path::new("/") {
