@@ -33,7 +33,8 @@ fn first_cells(text: &str) -> BTreeSet<String> {
 /// A file as the documents call it.
 fn source(named: &str) -> String {
     let places = [("inside/", "runtime/tests/inside/"), ("runtime/tests/", "runtime/tests/")];
-    let places = places.into_iter().chain([("runtime/", "runtime/src/"), ("cli/", "cli/src/")]);
+    let crates = [("runtime/", "runtime/src/"), ("cli/", "cli/src/"), ("criu-bridge/", "criu-bridge/src/")];
+    let places = places.into_iter().chain(crates);
     let found = places.into_iter().find_map(|(short, long)| Some((long, named.strip_prefix(short)?)));
     found.map_or_else(|| named.to_owned(), |(long, rest)| format!("{long}{rest}"))
 }

@@ -74,11 +74,30 @@ pub enum ProgressForm {
 /// Building every verb's grammar takes longer than most of them do. So the verbs that engines call all the time are tried
 /// with their own alone; whatever that does not take, help included, is left to the whole.
 pub fn parse() -> Result<Cli, clap::Error> {
-    let words: Vec<OsString> = std::env::args_os().collect();
+    let words = as_go_writes(std::env::args_os().collect());
     match words.iter().skip(1).find_map(|word| commands::frequent(word.to_str()?)) {
         Some(verb) => parse_one(verb, &words).map_or_else(|| Cli::try_parse_from(&words), Ok),
         None => Cli::try_parse_from(&words),
     }
+}
+
+/// Programs in Go write `-image-path` for `--image-path` now and then (containerd's `-no-subreaper`), for which runc's
+/// library takes it. Only for verbs without words of a program behind the name, and only for flags that they have.
+fn as_go_writes(mut words: Vec<OsString>) -> Vec<OsString> {
+    let command = <Cli as clap::CommandFactory>::command();
+    let named = |word: &OsString| matches!(word.to_str(), Some("checkpoint" | "restore"));
+    let Some(at) = words.iter().skip(1).position(named).map(|at| at + 1) else { return words };
+    let verb = words[at].to_str().and_then(|name| command.find_subcommand(name));
+    for word in &mut words[at + 1..] {
+        let Some(name) = word.to_str().and_then(|text| text.strip_prefix('-')) else { continue };
+        let name = name.split('=').next().unwrap_or(name);
+        let mut flags = verb.into_iter().chain([&command]).flat_map(Command::get_arguments);
+        if name.len() > 1 && flags.any(|flag| flag.get_long() == Some(name)) {
+            let long = format!("-{}", word.to_string_lossy());
+            *word = OsString::from(long);
+        }
+    }
+    words
 }
 
 fn parse_one(verb: Command, words: &[OsString]) -> Option<Cli> {

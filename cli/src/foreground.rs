@@ -62,14 +62,20 @@ impl Waiter {
     }
 }
 
+/// Also waits for orphans that have become floe's, and are of no further interest.
 fn ended(pid: Pid) -> anyhow::Result<Option<ExitCode>> {
-    Ok(match waitpid(pid, Some(WaitPidFlag::WNOHANG)).with_context(|| format!("wait for process {pid}"))? {
-        WaitStatus::Exited(_, code) => Some(ExitCode::from(u8::try_from(code).unwrap_or(1))),
-        WaitStatus::Signaled(_, signal, _) => {
-            Some(ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(255)))
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)).with_context(|| format!("wait for process {pid}"))? {
+            WaitStatus::Exited(who, code) if who == pid => {
+                return Ok(Some(ExitCode::from(u8::try_from(code).unwrap_or(1))));
+            }
+            WaitStatus::Signaled(who, signal, _) if who == pid => {
+                return Ok(Some(ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(255))));
+            }
+            WaitStatus::StillAlive => return Ok(None),
+            _ => {}
         }
-        _ => None,
-    })
+    }
 }
 
 /// Connects to `--console-socket`, over which the master of a terminal is sent.

@@ -21,6 +21,7 @@ pub mod cancel;
 pub mod checkpoint;
 pub mod criu;
 mod error;
+pub mod extra;
 pub mod failure;
 pub mod find;
 mod leftover;
@@ -36,6 +37,7 @@ pub mod session;
 mod sys;
 pub mod tasks;
 pub mod version;
+mod work;
 
 pub use cancel::Cancel;
 pub use criu::Criu;

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::tasks::{self, Descriptor, Kind};
 
+/// What masks files, and its key.
+pub(crate) const NULL: &str = "/dev/null";
+
 /// What a snapshot keeps of the outside: names, not places.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outside {
@@ -32,10 +35,20 @@ pub struct Outside {
 /// A mount whose content is the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutsideMount {
-    /// Where it is in the container; CRIU's key for it as well.
+    /// Where it is in the container.
     pub destination: String,
     /// What it is.
     pub kind: MountKind,
+    /// CRIU's key for it; empty where that is the destination.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
+}
+
+impl OutsideMount {
+    /// CRIU's key for it.
+    pub fn key(&self) -> &str {
+        if self.key.is_empty() { &self.destination } else { &self.key }
+    }
 }
 
 /// The kinds of mounts that come from outside.
@@ -92,10 +105,19 @@ pub fn mounts_of(container: &[MountInfo], host: &[MountInfo], own_cgroups: bool)
     for mount in container.iter().filter(|mount| mount.mount_point != Path::new("/")) {
         if let Some(kind) = kind_of(mount, container, &host_devices, own_cgroups) {
             let destination = mount.mount_point.to_string_lossy().into_owned();
-            found.insert(destination.clone(), OutsideMount { destination, kind });
+            let key = key_of(&kind);
+            found.insert(destination.clone(), OutsideMount { destination, kind, key });
         }
     }
     found.into_values().collect()
+}
+
+/// What masks a file is `/dev/null` to all runtimes, so that runc, which names it once for all of them, finds it.
+fn key_of(kind: &MountKind) -> String {
+    match kind {
+        MountKind::Device(name) if name == "null" => NULL.to_owned(),
+        _ => String::new(),
+    }
 }
 
 fn kind_of(

@@ -8,6 +8,7 @@ pub mod damage;
 pub mod image;
 pub mod leaks;
 pub mod program;
+pub mod runc;
 pub mod terminal;
 
 use std::ffi::OsStr;

@@ -149,7 +149,7 @@ fn snapshot(globals: &Globals, arguments: &Arguments, criu: &Criu, place: &str) 
     let findings = preflight::arrival::look(&*archive, arguments.bundle.as_deref(), tools)?;
     let manifest = archive.manifest();
     let good = if manifest.criu.is_empty() {
-        format!("{place} fits together; it was not made by floe, and cannot be restored by it yet")
+        format!("{place} fits together; it was not made by floe, and is restored with --bundle")
     } else {
         format!("{place} is whole, and was made with criu {} (here: {})", manifest.criu, criu.version())
     };

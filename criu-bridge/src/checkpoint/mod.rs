@@ -42,6 +42,7 @@ use crate::record::Records;
 use crate::scratch::Scratch;
 use crate::session::{Home, Outcome, Session, own_number};
 use crate::tasks::Task;
+use crate::work::WorkFolder;
 use dump::{Dump, Job};
 use seal::Seal;
 
@@ -159,9 +160,24 @@ struct Done {
 }
 
 fn run(container: &mut Container, options: &Options, job: Job<'_>, watch: &Watch) -> Result<Done> {
-    let Job { plan, tools, destination, .. } = job;
     let scratch = Scratch::new()?;
-    let mut seal = Seal::new(container, tools.criu, &scratch, options)?;
+    let work = options.extra.work.as_deref().map(WorkFolder::open).transpose()?;
+    let result = run_in(container, options, job, watch, &scratch);
+    if let Some(work) = work {
+        work.keep(&scratch, &[request::LOG, seal::STATS], job.tools.progress);
+    }
+    result
+}
+
+fn run_in(
+    container: &mut Container,
+    options: &Options,
+    job: Job<'_>,
+    watch: &Watch,
+    scratch: &Scratch,
+) -> Result<Done> {
+    let Job { plan, tools, destination, .. } = job;
+    let mut seal = Seal::new(container, tools.criu, scratch, options)?;
     let archive = seal.begin(destination, options, plan)?;
     let cancelled = || tools.cancel.is_some_and(Cancel::is_raised);
     archive.reserve(plan.memory, &cancelled)?;
@@ -175,12 +191,12 @@ fn run(container: &mut Container, options: &Options, job: Job<'_>, watch: &Watch
     let home = Home { note: Some(watch.pen()?), ..Home::default() };
     let (session, numbers) = Session::spawn_at(tools.criu.path(), vec![OwnedFd::from(theirs)], home)?;
     let pages = numbers.first().copied().unwrap_or(-1);
-    let request = request::dump(plan, options, request::Numbers { scratch: own_number(&scratch), pages });
+    let request = request::dump(plan, options, request::Numbers { scratch: own_number(scratch), pages });
     let mut dump = Dump::new(container, job, seal, receiver);
     let outcome = session.call(&request, &mut dump, tools.cancel, options.timeout)?;
     if !outcome.succeeded() {
         if outcome.reply.is_some() || !dump.has_begun_to_end() {
-            return Err(failed(dump, outcome, &scratch));
+            return Err(failed(dump, outcome, scratch));
         }
         dump.end_the_rest(&outcome)?;
     }

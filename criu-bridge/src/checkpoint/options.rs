@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::extra::Extra;
+
 /// What is done about TCP connections that are open at the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tcp {
@@ -38,6 +40,8 @@ pub struct Options {
     /// Bytes of pages that may wait in memory for compression; `None` takes up to half of what the host has available,
     /// and less than the container has itself.
     pub spool_budget: Option<u64>,
+    /// What runc's form has besides.
+    pub extra: Extra,
 }
 
 impl Default for Options {
@@ -53,6 +57,7 @@ impl Default for Options {
             timeout: Duration::from_secs(60),
             level: 1,
             spool_budget: None,
+            extra: Extra::default(),
         }
     }
 }

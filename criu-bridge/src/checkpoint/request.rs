@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 
+use nix::libc;
 use protobuf::MessageField;
 use rust_criu::rust_criu_protobuf::rpc::{
     Criu_cg_mode, Criu_network_lock_method, Criu_opts, Criu_page_server_info, Criu_req, Criu_req_type,
@@ -10,6 +11,7 @@ use rust_criu::rust_criu_protobuf::rpc::{
 
 use super::collect::Plan;
 use super::options::{Options, Tcp};
+use crate::extra::CgroupsMode;
 use crate::outside::OutsideMount;
 
 /// The log that CRIU writes.
@@ -40,9 +42,17 @@ pub(crate) fn dump(plan: &Plan, options: &Options, numbers: Numbers) -> Criu_req
     opts.set_ext_unix_sk(options.ext_unix_sk);
     opts.set_shell_job(options.shell_job);
     opts.set_link_remap(options.link_remap);
-    // floe makes the cgroup itself and puts the restored tree there; what CRIU would keep of it names the old one.
+    // floe's restore makes the cgroup itself and puts the tree there. What a restore by runc needs is added afterwards.
     opts.set_manage_cgroups(true);
-    opts.set_manage_cgroups_mode(Criu_cg_mode::IGNORE);
+    opts.set_manage_cgroups_mode(match options.extra.cgroups {
+        CgroupsMode::Usual | CgroupsMode::Ignore => Criu_cg_mode::IGNORE,
+        CgroupsMode::Soft => Criu_cg_mode::SOFT,
+        CgroupsMode::Full => Criu_cg_mode::FULL,
+        CgroupsMode::Strict => Criu_cg_mode::STRICT,
+    });
+    if options.extra.empty_network {
+        opts.set_empty_ns(libc::CLONE_NEWNET.cast_unsigned());
+    }
     if let Some(freezer) = &plan.freezer {
         opts.set_freeze_cgroup(freezer.to_string_lossy().into_owned());
     }
@@ -69,11 +79,11 @@ pub(crate) fn dump(plan: &Plan, options: &Options, numbers: Numbers) -> Criu_req
     request
 }
 
-/// At a dump the value is the name under which the restore will ask; it is the place in the container again.
+/// At a dump the value is the name under which the restore will ask.
 fn external_mount(mount: &OutsideMount) -> Ext_mount_map {
     let mut map = Ext_mount_map::new();
     map.set_key(mount.destination.clone());
-    map.set_val(mount.destination.clone());
+    map.set_val(mount.key().to_owned());
     map
 }
 
@@ -89,7 +99,11 @@ mod tests {
             pids: vec![77],
             root: PathBuf::from("/b/rootfs"),
             freezer: Some(PathBuf::from("/sys/fs/cgroup/freezer/web")),
-            mounts: vec![OutsideMount { destination: "/data".to_owned(), kind: MountKind::Bind }],
+            mounts: vec![OutsideMount {
+                destination: "/data".to_owned(),
+                kind: MountKind::Bind,
+                key: String::new(),
+            }],
             namespaces: vec![(OutsideNamespace { kind: "net".into(), key: "extRootNetNS".into() }, 4026)],
             stdio: Vec::new(),
             memory: 0,

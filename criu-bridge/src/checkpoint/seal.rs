@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use floe_runtime::Container;
 use floe_runtime::cgroup::CgroupVersion;
-use floe_snapshot_format::criu::{files, ids, memory, pagemap, sockets, stats, tasks};
+use floe_snapshot_format::criu::{cgroups, files, ids, memory, pagemap, sockets, stats, tasks};
 use floe_snapshot_format::{
     Complete, Cpu, Destination, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Stats, Task, Tool,
     WriterOptions,
@@ -18,19 +18,23 @@ use super::options::{Options, Tcp};
 use super::request::LOG;
 use crate::criu::Criu;
 use crate::error::{Error, Result};
+use crate::extra::CgroupsMode;
 use crate::outside::{HostFiles, Outside};
 use crate::pages::{Received, StreamKind};
 use crate::scratch::Scratch;
 use crate::version::{PageWire, Version};
 
 /// Where CRIU writes its figures.
-const STATS: &str = "stats-dump";
+pub(super) const STATS: &str = "stats-dump";
 
 /// Key of the manifest under which the outside stands.
 pub(crate) const OUTSIDE_KEY: &str = "outside";
 
 /// Key of the manifest under which the choices stand that a restore has to repeat.
 pub(crate) const CHOICES_KEY: &str = "choices";
+
+/// Where CRIU says in which cgroups the processes were.
+const CGROUPS: &str = "cgroup.img";
 
 /// Images up to this size share frames; larger ones get their own.
 const SMALL: u64 = 64 << 10;
@@ -50,6 +54,8 @@ pub(crate) struct Seal<'a> {
     spec: Vec<u8>,
     manifest: Manifest,
     wire: PageWire,
+    /// Whether the cgroups of the processes are added to what CRIU says of them.
+    adds_cgroups: bool,
     /// The figures of the dump, once they are known.
     pub(crate) stats: Stats,
 }
@@ -83,7 +89,9 @@ impl<'a> Seal<'a> {
             extra: serde_json::Map::from_iter([(CHOICES_KEY.to_owned(), choices(options))]),
             ..Manifest::default()
         };
-        Ok(Self { scratch, spec, manifest, wire: criu.version().page_wire(), stats: Stats::default() })
+        let adds_cgroups = options.extra.cgroups == CgroupsMode::Usual;
+        let wire = criu.version().page_wire();
+        Ok(Self { scratch, spec, manifest, wire, adds_cgroups, stats: Stats::default() })
     }
 
     /// The snapshot's id.
@@ -146,7 +154,12 @@ impl<'a> Seal<'a> {
         mut archive: Box<dyn Sink>,
         contents: &Contents<'_>,
     ) -> Result<Box<dyn Complete>> {
-        for name in self.scratch.names()? {
+        let names = self.scratch.names()?;
+        if self.adds_cgroups && names.iter().any(|name| name == CGROUPS) {
+            let image = cgroups::with_folders(&self.scratch.read(CGROUPS)?)?;
+            self.scratch.replace(CGROUPS, &image)?;
+        }
+        for name in names {
             if name != LOG && name != STATS {
                 self.add_image(&mut *archive, &name)?;
             }
@@ -269,6 +282,7 @@ fn choices(options: &Options) -> Value {
         "ext_unix_sk": options.ext_unix_sk,
         "shell_job": options.shell_job,
         "link_remap": options.link_remap,
+        "empty_network": options.extra.empty_network,
     })
 }
 

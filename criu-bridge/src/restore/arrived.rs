@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use floe_runtime::cgroup::Cgroup;
-use floe_runtime::config::{Config, Device, DeviceKind, DeviceRuleKind, MountKind, NamespaceKind};
+use floe_runtime::config::{Config, Device, DeviceKind, DeviceRuleKind, Mount, MountKind, NamespaceKind};
 use nix::mount::MsFlags;
 use nix::unistd::Pid;
 use procfs::process::MountInfo;
@@ -88,14 +88,26 @@ fn mounts(config: &Config, table: &[MountInfo], exists: &dyn Fn(&Path) -> bool) 
         }
     }
     for given in config.mounts.iter().filter(|given| given.flags.set.contains(MsFlags::MS_RDONLY)) {
-        if seen.get(given.destination.as_path()).is_some_and(|mount| !is_readonly(mount)) {
+        if let Some(mount) = table.iter().find(|mount| is_meant(given, mount) && !is_readonly(mount)) {
             return Err(refuse(format!(
                 "{} can be written, which the bundle mounts read-only",
-                given.destination.display()
+                mount.mount_point.display()
             )));
         }
     }
     Ok(())
+}
+
+/// Whether `mount` is what `given` asks for. Of cgroups of version 1 that are the hierarchies: the tmpfs in which they are
+/// mounted can be written with runc.
+fn is_meant(given: &Mount, mount: &MountInfo) -> bool {
+    match given.kind {
+        MountKind::Cgroup => {
+            mount.mount_point.starts_with(&given.destination)
+                && matches!(mount.fs_type.as_str(), "cgroup" | "cgroup2")
+        }
+        _ => mount.mount_point == given.destination,
+    }
 }
 
 fn is_readonly(mount: &MountInfo) -> bool {
@@ -189,7 +201,7 @@ mod tests {
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
                 {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]},
-                {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"},
+                {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]},
                 {"destination": "/data", "source": "/srv", "options": ["rbind"]},
             ],
             "linux": {
@@ -208,7 +220,7 @@ mod tests {
         "102 101 0:50 /sys /proc/sys ro - proc proc rw",
         "103 101 0:51 /null /proc/kcore rw - tmpfs tmpfs rw",
         "104 100 0:52 / /sys ro - sysfs sysfs ro",
-        "105 104 0:53 / /sys/fs/cgroup ro - tmpfs tmpfs ro",
+        "105 104 0:53 / /sys/fs/cgroup rw - tmpfs tmpfs rw",
         "106 105 0:54 /c /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory",
         "107 100 8:1 /srv/deep /data/deep rw - ext4 /dev/sda1 rw",
     ];
@@ -253,6 +265,9 @@ mod tests {
         let mut writable = GOOD;
         writable[4] = "104 100 0:52 / /sys rw - sysfs sysfs rw";
         refused(&writable, "/sys can be written");
+        let mut writable = GOOD;
+        writable[6] = "106 105 0:54 /c /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory";
+        refused(&writable, "/sys/fs/cgroup/memory can be written");
     }
 
     #[test]

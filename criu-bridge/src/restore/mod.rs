@@ -10,10 +10,12 @@
 //! Whatever fails takes all of it back. The archive is only read.
 
 mod arrived;
+mod foreign;
 mod inherit;
 mod plan;
 mod privileges;
 mod request;
+mod runc;
 
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
@@ -35,8 +37,13 @@ use crate::preflight;
 use crate::progress::{Phase, Progress};
 use crate::scratch::Scratch;
 use crate::session::{Answer, Handler, Home, Outcome, Session};
+use crate::work::WorkFolder;
 use inherit::Inherited;
 pub(crate) use plan::Plan;
+pub use runc::RuncForm;
+
+/// Where CRIU writes its figures.
+const STATS: &str = "stats-restore";
 
 /// How a restore is made.
 #[derive(Debug)]
@@ -52,6 +59,8 @@ pub struct Options {
     pub check: bool,
     /// Longest time without a sign from CRIU.
     pub timeout: Duration,
+    /// What runc's form has besides.
+    pub form: RuncForm,
 }
 
 impl Default for Options {
@@ -62,6 +71,7 @@ impl Default for Options {
             systemd_cgroup: false,
             check: true,
             timeout: Duration::from_secs(60),
+            form: RuncForm::default(),
         }
     }
 }
@@ -101,9 +111,12 @@ pub fn restore(
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot { verb: "restore" });
     }
+    options.form.check()?;
+    let work_folder = options.form.extra.work.as_deref().map(WorkFolder::open).transpose()?;
     let mut plan = Plan::make(archive, options.bundle.as_deref(), tools)?;
     // A native configuration may say so itself.
     plan.config.systemd_cgroup |= options.systemd_cgroup;
+    options.form.add_to(&mut plan.choices);
     if options.check {
         preflight::heed(preflight::arrival::of_plan(archive, &plan, tools)?, tools.progress)?;
     }
@@ -123,6 +136,9 @@ pub fn restore(
     let watch = tools.records.watch()?;
     let work = Work { plan: &plan, root: &root, scratch: &scratch, options: &options, tools };
     let result = run(reservation, inherited, work, &watch);
+    if let Some(folder) = work_folder {
+        folder.keep(&scratch, &[request::LOG, STATS], tools.progress);
+    }
     drop(root);
     watch.end();
     let (container, pid) = result?;
@@ -197,7 +213,9 @@ fn run(
     }
     let mounts = plan.mounts(reservation.cgroup())?;
     let inherit: Vec<_> = keys.into_iter().zip(numbers).collect();
-    let request = request::restore(plan, root.path(), &mounts, &inherit, crate::session::own_number(scratch));
+    let mut request =
+        request::restore(plan, root.path(), &mounts, &inherit, crate::session::own_number(scratch));
+    options.form.add_to_request(&mut request);
     let mut handler = Restoring {
         reservation,
         progress: tools.progress,

@@ -66,6 +66,7 @@ pub(crate) struct Choices {
     pub(crate) ext_unix_sk: bool,
     pub(crate) shell_job: bool,
     pub(crate) link_remap: bool,
+    pub(crate) empty_network: bool,
 }
 
 impl Plan {
@@ -82,17 +83,7 @@ impl Plan {
             what,
             hint: "restore it with the floe that wrote it, or a newer one".to_owned(),
         };
-        if !manifest.extra.contains_key(OUTSIDE_KEY) {
-            return Err(Error::Unfit {
-                what: "it was not written by floe, and what it had outside is not read out of images yet"
-                    .to_owned(),
-                hint: "restore it with the runtime that wrote it".to_owned(),
-            });
-        }
-        let outside: Outside = serde_json::from_value(part(OUTSIDE_KEY))
-            .map_err(|error| unfit(format!("what it had outside is not understood ({error})")))?;
-        let choices = serde_json::from_value(part(CHOICES_KEY))
-            .map_err(|error| unfit(format!("how it was made is not understood ({error})")))?;
+        let foreign = !manifest.extra.contains_key(OUTSIDE_KEY);
         if manifest.cpu.architecture != std::env::consts::ARCH {
             return Err(Error::Unfit {
                 what: format!(
@@ -110,12 +101,21 @@ impl Plan {
         let same_spec = blake3::hash(&spec).to_hex().as_str() == manifest.container.spec_digest;
         let own =
             same_spec && record.as_ref().is_some_and(|record| record.manifest == archive.manifest_digest());
-        if !same_spec {
+        if !same_spec && !foreign {
             tools.progress.warn(&format!(
                 "{} is not the configuration that the snapshot was made with",
                 bundle.join("config.json").display()
             ));
         }
+        let (outside, choices) = if foreign {
+            (super::foreign::outside(archive, &config)?, super::foreign::choices(archive)?)
+        } else {
+            let outside = serde_json::from_value(part(OUTSIDE_KEY))
+                .map_err(|error| unfit(format!("what it had outside is not understood ({error})")))?;
+            let choices = serde_json::from_value(part(CHOICES_KEY))
+                .map_err(|error| unfit(format!("how it was made is not understood ({error})")))?;
+            (outside, choices)
+        };
         let paused = manifest.container.paused;
         Ok(Self {
             bundle,
@@ -136,7 +136,8 @@ impl Plan {
     /// 4.1 reads the maps of 4.2 as empty, without a word.
     pub(crate) fn adapt(&self, scratch: &Scratch, criu: &Criu) -> Result<()> {
         let wanted = layout(criu.version().page_wire());
-        if layout_of(&self.criu) == wanted {
+        // Who wrote images that floe did not write is not known.
+        if !self.criu.is_empty() && layout_of(&self.criu) == wanted {
             return Ok(());
         }
         for name in scratch.names()?.into_iter().filter(|name| name.starts_with("pagemap-")) {
@@ -146,10 +147,25 @@ impl Plan {
         Ok(())
     }
 
-    /// For each mount from outside, its name and the place on this host that is mounted there.
+    /// For each mount from outside, its key and the place on this host that is mounted there.
     pub(crate) fn mounts(&self, cgroup: &dyn Cgroup) -> Result<Vec<(String, PathBuf)>> {
-        let place = |mount: &OutsideMount| Ok((mount.destination.clone(), self.source_of(mount, cgroup)?));
-        self.outside.mounts.iter().map(place).collect()
+        let place = |mount: &OutsideMount| Ok((mount.key().to_owned(), self.source_of(mount, cgroup)?));
+        let mut found = self.outside.mounts.iter().map(place).collect::<Result<Vec<_>>>()?;
+        // What masks files has one key for all of them.
+        found.sort();
+        found.dedup();
+        match found.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => Err(Error::Unfit {
+                what: format!(
+                    "{} and {} of this host would have to be mounted under one name, {}",
+                    pair[0].1.display(),
+                    pair[1].1.display(),
+                    pair[0].0
+                ),
+                hint: "give the bundle the mounts of the container that it was made of".to_owned(),
+            }),
+            None => Ok(found),
+        }
     }
 
     /// The snapshot gives the name only. What is behind it comes from the configuration that the caller accepted.

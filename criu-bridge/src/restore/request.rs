@@ -3,6 +3,7 @@
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
+use nix::libc;
 use protobuf::MessageField;
 use rust_criu::rust_criu_protobuf::rpc::{
     Criu_cg_mode, Criu_opts, Criu_req, Criu_req_type, Ext_mount_map, Inherit_fd,
@@ -41,6 +42,9 @@ pub(crate) fn restore(
     opts.set_ext_unix_sk(choices.ext_unix_sk);
     opts.set_shell_job(choices.shell_job);
     opts.set_link_remap(choices.link_remap);
+    if choices.empty_network {
+        opts.set_empty_ns(libc::CLONE_NEWNET.cast_unsigned());
+    }
     // CRIU is in the container's new cgroup already, and so is all that it forks.
     opts.set_manage_cgroups(true);
     opts.set_manage_cgroups_mode(Criu_cg_mode::IGNORE);

@@ -18,6 +18,10 @@ pub(crate) const USERNS: u32 = 0x5547_4906;
 pub(crate) const MM: u32 = 0x5749_2820;
 pub(crate) const FDINFO: u32 = 0x5621_3732;
 pub(crate) const REMAP_FPATH: u32 = 0x5913_3954;
+pub(crate) const CGROUP: u32 = 0x5938_3330;
+pub(crate) const MNTS: u32 = 0x5556_3928;
+pub(crate) const NETNS: u32 = 0x5593_3752;
+pub(crate) const PIDNS: u32 = 0x6115_7326;
 pub(crate) const STATS: u32 = 0x5709_3306;
 
 /// Largest message. The largest that CRIU writes are memory maps of some hundred thousand areas.

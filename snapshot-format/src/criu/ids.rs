@@ -54,6 +54,8 @@ pub struct Inventory {
     pub criu: Option<Namespaces>,
     /// The security module: `selinux`, `apparmor`, or nothing.
     pub security_module: String,
+    /// Whether TCP connections were closed, which a restore has to be told again.
+    pub tcp_close: bool,
 }
 
 /// Reads the inventory.
@@ -69,7 +71,11 @@ pub fn inventory(bytes: &[u8]) -> Result<Inventory> {
         2 => "apparmor",
         _ => "",
     };
-    Ok(Inventory { criu: entry.root_ids.as_ref().map(Namespaces::read), security_module: module.to_owned() })
+    Ok(Inventory {
+        criu: entry.root_ids.as_ref().map(Namespaces::read),
+        security_module: module.to_owned(),
+        tcp_close: entry.tcp_close(),
+    })
 }
 
 /// A range of ids of a user namespace (user_namespaces(7)).

@@ -4,11 +4,13 @@
 //! little endian. Images are data from outside: lengths are checked before anything is done with them, and no content
 //! makes a panic. Fields that are not known here are kept when a message is written again.
 
+pub mod cgroups;
 pub mod core;
 pub mod files;
 mod framing;
 pub mod ids;
 pub mod memory;
+pub mod mounts;
 pub mod pagemap;
 pub mod remap;
 pub mod sockets;

@@ -3,7 +3,8 @@
 mod after;
 pub(super) mod allowed;
 pub(super) mod network;
-mod place;
+pub(super) mod place;
+pub(super) mod runc;
 mod writing;
 
 use std::process::ExitCode;
@@ -11,7 +12,9 @@ use std::process::ExitCode;
 use clap::Args;
 use floe_criu_bridge::Criu;
 use floe_criu_bridge::checkpoint::{self, Options, Report, Tools};
+use floe_criu_bridge::extra::Extra;
 use floe_criu_bridge::record::Records;
+use floe_snapshot_format::DirectoryPath;
 
 use super::looked::Looked;
 use super::watched::Watched;
@@ -23,7 +26,8 @@ use crate::signals::cancel_on_signals;
 use after::After;
 use allowed::Allowed;
 use network::Network;
-use place::Place;
+use place::{Place, Typed};
+use runc::Told;
 use writing::Writing;
 
 /// Arguments of `checkpoint`.
@@ -42,6 +46,8 @@ pub struct Arguments {
     #[command(flatten)]
     writing: Writing,
     #[command(flatten)]
+    told: Told,
+    #[command(flatten)]
     looked: Looked,
     #[command(flatten)]
     watched: Watched,
@@ -52,14 +58,19 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
     let report = in_form(json, make(globals, arguments))?;
     if json {
         say(&format!("{}\n", serde_json::to_string(&report)?))?;
-    } else {
+    } else if !arguments.place.typed().is_runcs() {
+        // Engines hand what they hear on; runc says nothing.
         say(&told(&report, &arguments.id))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Report> {
-    let destination = places::destination(&arguments.place.to)?;
+    let typed = arguments.place.typed();
+    let destination = match typed {
+        Typed::Place(place) => places::destination(place)?,
+        Typed::Images(folder) => Box::new(DirectoryPath::new(folder)),
+    };
     let mut container = container(globals, &arguments.id)?;
     let criu = Criu::locate(globals.criu.as_deref())?;
     let shown = Shown::new(arguments.watched.progress, globals);
@@ -68,11 +79,19 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Report> {
     let tools = Tools { criu: &criu, records: &records, progress: &shown, cancel: Some(&cancel) };
     let result = checkpoint::checkpoint(&mut container, &*destination, &options(arguments), tools);
     shown.finish();
-    Ok(result?)
+    let report = result?;
+    if typed.is_runcs()
+        && !report.running
+        && let Err(error) = container.delete(true)
+    {
+        // As runc leaves it: the name is free. The snapshot is whole, so that is no failure.
+        tracing::warn!("{} could not be removed: {error}; `floe delete` does it", arguments.id);
+    }
+    Ok(report)
 }
 
 fn options(arguments: &Arguments) -> Options {
-    let Arguments { after, network, allowed, writing, looked, watched, .. } = arguments;
+    let Arguments { after, network, allowed, writing, told, place, looked, watched, .. } = arguments;
     Options {
         leave_running: after.leave_running,
         tcp: network.tcp(),
@@ -84,6 +103,11 @@ fn options(arguments: &Arguments) -> Options {
         timeout: watched.timeout(),
         level: writing.compress,
         spool_budget: None,
+        extra: Extra {
+            work: place.work_path.clone(),
+            cgroups: told.cgroups(),
+            empty_network: told.empty_network(),
+        },
     }
 }
 

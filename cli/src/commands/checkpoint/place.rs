@@ -1,11 +1,54 @@
-//! Where the snapshot goes.
+//! Where the snapshot goes: to a place of any kind, or into a folder in runc's form.
+
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 /// The place.
 #[derive(Debug, Args)]
 pub struct Place {
-    /// The archive to write.
+    /// The place to write to: an archive's path, or dir:PATH.
     #[arg(long, value_name = "PLACE")]
-    pub to: String,
+    to: Option<String>,
+    /// The folder of images to write, in runc's form; without --to and this one, ./checkpoint.
+    #[arg(long, value_name = "DIR", conflicts_with = "to")]
+    image_path: Option<PathBuf>,
+    /// A folder that gets CRIU's log and figures, whether it succeeds or not.
+    #[arg(long, value_name = "DIR")]
+    pub work_path: Option<PathBuf>,
+}
+
+/// The folder that runc writes to where none is named.
+pub const USUAL: &str = "checkpoint";
+
+/// Where a snapshot goes or comes from, as it was typed.
+#[derive(Debug)]
+pub enum Typed<'a> {
+    /// A place of floe's.
+    Place(&'a str),
+    /// A folder, in runc's form.
+    Images(&'a Path),
+}
+
+impl<'a> Typed<'a> {
+    /// Of both flags.
+    pub fn of(place: Option<&'a str>, images: Option<&'a Path>) -> Self {
+        match (place, images) {
+            (Some(place), _) => Self::Place(place),
+            (None, Some(images)) => Self::Images(images),
+            (None, None) => Self::Images(Path::new(USUAL)),
+        }
+    }
+
+    /// Whether the caller speaks as to runc.
+    pub fn is_runcs(&self) -> bool {
+        matches!(self, Self::Images(_))
+    }
+}
+
+impl Place {
+    /// Where it goes.
+    pub fn typed(&self) -> Typed<'_> {
+        Typed::of(self.to.as_deref(), self.image_path.as_deref())
+    }
 }

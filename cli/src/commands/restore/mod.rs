@@ -2,6 +2,7 @@
 
 mod place;
 mod process;
+mod runc;
 
 use std::process::ExitCode;
 
@@ -11,8 +12,10 @@ use floe_criu_bridge::checkpoint::Tools;
 use floe_criu_bridge::record::Records;
 use floe_criu_bridge::restore::{self, Options, Report};
 use floe_runtime::{Container, ContainerId, Store};
+use floe_snapshot_format::Directory;
 use nix::unistd::Pid;
 
+use super::checkpoint::place::Typed;
 use super::looked::Looked;
 use super::watched::Watched;
 use super::{in_form, say, time};
@@ -23,6 +26,7 @@ use crate::progress::Shown;
 use crate::signals::cancel_on_signals;
 use place::Place;
 use process::Process;
+use runc::Runc;
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
@@ -34,6 +38,8 @@ pub struct Arguments {
     #[command(flatten)]
     process: Process,
     #[command(flatten)]
+    runc: Runc,
+    #[command(flatten)]
     looked: Looked,
     #[command(flatten)]
     watched: Watched,
@@ -41,10 +47,13 @@ pub struct Arguments {
 
 pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let json = arguments.watched.json();
+    if !arguments.process.detach && !arguments.process.no_subreaper {
+        nix::sys::prctl::set_child_subreaper(true)?;
+    }
     let (container, report) = in_form(json, make(globals, &arguments))?;
     if json {
         say(&format!("{}\n", serde_json::to_string(&report)?))?;
-    } else if arguments.process.detach && !report.holds_stdout {
+    } else if arguments.process.detach && !report.holds_stdout && !arguments.place.typed().is_runcs() {
         say(&format!(
             "{} runs again, process {}\n  {} processes, unpacked in {}, running after {}\n",
             report.container,
@@ -66,14 +75,18 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, 
     let id = ContainerId::parse(&arguments.id)?;
     let store = Store::open(&globals.root)?;
     let options = Options {
-        bundle: arguments.place.bundle.clone(),
+        bundle: arguments.place.bundle(),
         console: console_socket(arguments.process.console_socket.as_deref())?,
         systemd_cgroup: globals.systemd_cgroup,
         check: !arguments.looked.no_check,
         timeout: arguments.watched.timeout(),
+        form: arguments.runc.form(arguments.place.work()),
     };
     let criu = Criu::locate(globals.criu.as_deref())?;
-    let source = places::source(&arguments.place.from)?;
+    let source = match arguments.place.typed() {
+        Typed::Place(place) => places::source(place)?,
+        Typed::Images(folder) => Box::new(Directory::open(folder)?),
+    };
     let shown = Shown::new(arguments.watched.progress, globals);
     let cancel = cancel_on_signals()?;
     let records = Records::of(&globals.root);

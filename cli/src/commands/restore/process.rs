@@ -16,4 +16,7 @@ pub struct Process {
     /// Write the pid of the container's first process here.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+    /// Leave orphans of the container to the host's init while floe waits for its end.
+    #[arg(long)]
+    pub no_subreaper: bool,
 }
