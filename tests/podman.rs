@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
+#[path = "podman/archives.rs"]
+mod archives;
+#[path = "podman/checkpoint.rs"]
+mod checkpoint;
 #[path = "podman/confinement.rs"]
 mod confinement;
 #[path = "podman/engine.rs"]

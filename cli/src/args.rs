@@ -12,7 +12,14 @@ use crate::commands::{self, Verb};
 
 /// Freezes a running container, keeps it as one file, and lets it run again.
 #[derive(Debug, Parser)]
-#[command(name = "floe", version, disable_version_flag = true, max_term_width = 100)]
+// podman repeats flags, for which runc's library takes the last.
+#[command(
+    name = "floe",
+    version,
+    disable_version_flag = true,
+    max_term_width = 100,
+    args_override_self = true
+)]
 pub struct Cli {
     /// Print the version.
     #[arg(long, short, visible_short_alias = 'V', action = ArgAction::Version)]
@@ -101,7 +108,9 @@ fn as_go_writes(mut words: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn parse_one(verb: Command, words: &[OsString]) -> Option<Cli> {
-    let floe = Globals::augment_args(Command::new("floe")).subcommand_required(true).subcommand(verb);
+    let floe = Globals::augment_args(Command::new("floe").args_override_self(true))
+        .subcommand_required(true)
+        .subcommand(verb);
     let matches = floe.try_get_matches_from(words).ok()?;
     Some(Cli {
         version: None,
@@ -184,7 +193,8 @@ mod tests {
             "create web -b b",
             "--root create start web",
             "run --detach -b b web",
-            "run --config f --env A=b web sh -c true --detach",
+            "run --config f --env A=b --env B=c web sh -c true --detach",
+            "run -d -d --bundle a --bundle b web",
             "state web",
             "kill --all web TERM",
             "delete --force web --debug",

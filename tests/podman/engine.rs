@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::support::calls::{Done, finish, succeed};
 use crate::support::leaks::Picture;
+use crate::support::runc::{criu, path_with};
 use crate::support::{MARK, Place, image};
 
 /// What podman is told. Limits that it would raise by itself need a right that not every machine's root has; locks and
@@ -37,6 +39,9 @@ impl Podman {
         let place = Place::new("podman");
         let before = Picture::without_criu(&place, &[]);
         fs::write(place.join("containers.conf"), CONFIGURATION).unwrap();
+        let floe = env!("CARGO_BIN_EXE_floe");
+        let as_runc = format!("{CONFIGURATION}[engine.runtimes]\nrunc = [{floe:?}]\n");
+        fs::write(place.join("as-runc.conf"), as_runc).unwrap();
         let tar = image::rootfs_tar(place.path(), |rootfs| {
             // A folder for what a test mounts, since a read-only root gets no new one.
             fs::create_dir_all(rootfs.join("scratch")).unwrap();
@@ -53,13 +58,40 @@ impl Podman {
 
     /// A call that is not yet made.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        self.command_of("containers.conf", &["--runtime", env!("CARGO_BIN_EXE_floe")], arguments)
+    }
+
+    /// The same with the distribution's runc.
+    pub fn with_runc<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        self.command_of("containers.conf", &["--runtime", "runc"], arguments)
+    }
+
+    /// The same with floe under the name of runc: podman brings a container back by the runtime that an archive names.
+    pub fn as_runc<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        self.command_of("as-runc.conf", &["--runtime", "runc"], arguments)
+    }
+
+    /// The same with another CRIU than is usual.
+    pub fn with_criu<S: AsRef<OsStr>>(&self, criu: &Path, arguments: impl IntoIterator<Item = S>) -> Command {
+        let flag = format!("criu={}", criu.display());
+        let runtime = ["--runtime", env!("CARGO_BIN_EXE_floe"), "--runtime-flag", &flag];
+        self.command_of("containers.conf", &runtime, arguments)
+    }
+
+    fn command_of<S: AsRef<OsStr>>(
+        &self,
+        configuration: &str,
+        runtime: &[&str],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
         let mut command = Command::new("podman");
         for (flag, folder) in [("--root", "storage"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
             command.arg(flag).arg(self.place.join(folder));
         }
-        command.args(["--storage-driver", "vfs", "--runtime", env!("CARGO_BIN_EXE_floe")]);
-        command.args(arguments);
-        command.env("CONTAINERS_CONF", self.place.join("containers.conf"));
+        command.args(["--storage-driver", "vfs"]).args(runtime).args(arguments);
+        command.env("CONTAINERS_CONF", self.place.join(configuration));
+        // podman asks a `criu` in PATH for its version before it has the runtime do anything.
+        command.env("PATH", path_with(&self.place, &criu("criu")));
         command.env(MARK, self.place.mark()).stdin(Stdio::null());
         command
     }

@@ -95,3 +95,18 @@ fn engines_find_out_that_pods_can_be_restored() {
     bundle.ask_ok("check");
     place.ok(["delete", "--force", &name]);
 }
+
+#[test]
+fn rounds_need_a_kernel_that_tracks_memory() {
+    let place = Place::new("runc-form");
+    let (bundle, name) = running(&place);
+    for flags in [&["--pre-dump"][..], &["--parent-path", "../before"]] {
+        let images = place.join("images");
+        let said = place.run([&["checkpoint", "--image-path", &word(&images), &name], flags].concat());
+        assert_eq!(said.code, Some(3), "{flags:?}: {said:?}");
+        assert!(said.stderr.contains("CONFIG_MEM_SOFT_DIRTY"), "{flags:?}: {said:?}");
+        assert!(!images.exists());
+    }
+    bundle.ask_ok("check");
+    place.ok(["delete", "--force", &name]);
+}

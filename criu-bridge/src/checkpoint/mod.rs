@@ -13,6 +13,7 @@ mod collect;
 mod dump;
 mod options;
 mod request;
+mod rounds;
 pub(crate) mod seal;
 
 use std::cell::Cell;
@@ -28,6 +29,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 pub(crate) use collect::processes;
 pub use collect::{Plan, collect};
 pub use options::{Options, Tcp};
+pub use rounds::needs_tracking;
 pub use seal::cpu_features;
 
 use crate::cancel::Cancel;

@@ -12,6 +12,7 @@
 mod arrived;
 mod foreign;
 mod inherit;
+mod joined;
 mod plan;
 mod privileges;
 mod request;
@@ -216,6 +217,7 @@ fn run(
     let mut request =
         request::restore(plan, root.path(), &mounts, &inherit, crate::session::own_number(scratch));
     options.form.add_to_request(&mut request);
+    joined::add_to_request(&plan.config, &mut request);
     let mut handler = Restoring {
         reservation,
         progress: tools.progress,

@@ -73,6 +73,10 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Report> {
     };
     let mut container = container(globals, &arguments.id)?;
     let criu = Criu::locate(globals.criu.as_deref())?;
+    if arguments.place.pre_dump || arguments.place.parent_path.is_some() {
+        checkpoint::needs_tracking(&criu)?;
+        anyhow::bail!("a dump in several rounds is not there yet; checkpoint the container whole");
+    }
     let shown = Shown::new(arguments.watched.progress, globals);
     let cancel = cancel_on_signals()?;
     let records = Records::of(&globals.root);

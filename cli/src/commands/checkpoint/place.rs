@@ -16,6 +16,12 @@ pub struct Place {
     /// A folder that gets CRIU's log and figures, whether it succeeds or not.
     #[arg(long, value_name = "DIR")]
     pub work_path: Option<PathBuf>,
+    /// Dump memory only, and let the container run on: the first round of a dump in several.
+    #[arg(long)]
+    pub pre_dump: bool,
+    /// The folder of the round before, relative to that of the images.
+    #[arg(long, value_name = "DIR")]
+    pub parent_path: Option<PathBuf>,
 }
 
 /// The folder that runc writes to where none is named.
