@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, its helpers too")]
 
+#[path = "containerd/checkpoint.rs"]
+mod checkpoint;
 #[path = "containerd/engine.rs"]
 mod engine;
 #[path = "containerd/image.rs"]

@@ -128,3 +128,22 @@ fn a_failure_leaves_the_log_and_no_image() {
     bundle.ask_ok("");
     place.ok(["delete", "--force", &name]);
 }
+
+#[test]
+fn one_that_an_engine_paused_comes_back_running() {
+    let place = Place::new("runc-form");
+    let (bundle, name) = running(&place);
+    place.ok(["pause", &name]);
+    let images = word(&place.join("images"));
+    place.ok(["checkpoint", "--image-path", &images, &name]);
+    place.ok(["restore", "-d", "--image-path", &images, &name]);
+    assert_eq!(place.state(&name).unwrap()["status"], "running");
+    bundle.ask_ok("check");
+    place.ok(["delete", "--force", &name]);
+    // To floe it is what it was.
+    place.ok(["restore", "-d", "--from", &format!("dir:{images}"), &name]);
+    assert_eq!(place.state(&name).unwrap()["status"], "paused");
+    place.ok(["resume", &name]);
+    bundle.ask_ok("check");
+    place.ok(["delete", "--force", &name]);
+}

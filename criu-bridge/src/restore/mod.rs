@@ -143,7 +143,7 @@ pub fn restore(
     drop(root);
     watch.end();
     let (container, pid) = result?;
-    if plan.paused {
+    if plan.paused && !options.form.runs {
         container.pause()?;
     }
     let report = Report {

@@ -13,6 +13,8 @@ use crate::extra::Extra;
 pub struct RuncForm {
     /// What both directions have.
     pub extra: Extra,
+    /// Let it run even if it had been paused: engines pause a container for a checkpoint.
+    pub runs: bool,
     /// Bring TCP connections back.
     pub tcp_established: bool,
     /// Bring file locks back.

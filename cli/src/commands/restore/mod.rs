@@ -80,7 +80,7 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, 
         systemd_cgroup: globals.systemd_cgroup,
         check: !arguments.looked.no_check,
         timeout: arguments.watched.timeout(),
-        form: arguments.runc.form(arguments.place.work()),
+        form: arguments.runc.form(&arguments.place),
     };
     let criu = Criu::locate(globals.criu.as_deref())?;
     let source = match arguments.place.typed() {

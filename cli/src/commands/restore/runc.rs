@@ -1,11 +1,10 @@
 //! What runc's `restore` may be told. What was allowed at the checkpoint floe's snapshots say themselves.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use floe_criu_bridge::extra::Extra;
 use floe_criu_bridge::restore::RuncForm;
 
+use super::place::Place;
 use crate::commands::checkpoint::runc::Told;
 
 /// What may be told.
@@ -48,10 +47,11 @@ fn profile(text: &str) -> Result<String, String> {
 
 impl Runc {
     /// As the restore takes it.
-    pub fn form(&self, work: Option<PathBuf>) -> RuncForm {
+    pub fn form(&self, place: &Place) -> RuncForm {
         let (cgroups, empty_network) = (self.told.cgroups(), self.told.empty_network());
         RuncForm {
-            extra: Extra { work, cgroups, empty_network },
+            extra: Extra { work: place.work(), cgroups, empty_network },
+            runs: place.typed().is_runcs(),
             tcp_established: self.tcp_established,
             file_locks: self.file_locks,
             ext_unix_sk: self.ext_unix_sk,
