@@ -162,6 +162,7 @@ fn code(error: &anyhow::Error) -> Code {
             Bridge::Blocked(_)
             | Bridge::WrongState { .. }
             | Bridge::Unfit { .. }
+            | Bridge::Option { .. }
             | Bridge::NoCriu { .. }
             | Bridge::CriuTooOld { .. }
             | Bridge::NotCriu { .. }

@@ -87,6 +87,14 @@ pub enum Error {
         /// What was wrong.
         detail: String,
     },
+    /// An option of CRIU's that was given cannot be had.
+    #[error("{what}; {hint}")]
+    Option {
+        /// Which, and what is wrong with it.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
     /// The snapshot asks for something that this host or the accepted configuration does not offer.
     #[error("the snapshot cannot be restored here: {what}; {hint}")]
     Unfit {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::given::CriuOptions;
+
 /// What a caller may choose besides, for both directions.
 #[derive(Debug, Clone, Default)]
 pub struct Extra {
@@ -11,6 +13,8 @@ pub struct Extra {
     pub cgroups: CgroupsMode,
     /// Leave the content of the network namespace (interfaces, addresses, rules) to whoever sets it up afterwards.
     pub empty_network: bool,
+    /// Options of CRIU's.
+    pub criu: CriuOptions,
 }
 
 /// What CRIU does about cgroups (`--manage-cgroups` of criu(8)).

@@ -24,6 +24,7 @@ mod error;
 pub mod extra;
 pub mod failure;
 pub mod find;
+pub mod given;
 mod leftover;
 pub mod outside;
 pub mod pages;

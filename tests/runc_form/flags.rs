@@ -1,9 +1,11 @@
 //! Flags of runc's form, each with a container or images with which it makes the difference.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::support::Place;
+use crate::support::program::Bundle;
+use crate::support::{Place, said};
 use crate::{names, running, word};
 
 #[test]
@@ -108,5 +110,113 @@ fn rounds_need_a_kernel_that_tracks_memory() {
         assert!(!images.exists());
     }
     bundle.ask_ok("check");
+    place.ok(["delete", "--force", &name]);
+}
+
+/// A container with the state `what` of the program `hazard`.
+fn hazard(place: &Place, what: &str) -> (Bundle, String) {
+    let bundle = Bundle::of_program(&place.join("bundle"), "hazard", &[what]);
+    let name = place.name("box");
+    place.start(&name, bundle.path());
+    bundle.ready();
+    (bundle, name)
+}
+
+#[test]
+fn an_option_of_criu_makes_the_difference() {
+    let place = Place::new("criu-option");
+    // A deleted file of 2 MiB, of which CRIU copies 1 MiB by default.
+    let (bundle, name) = hazard(&place, "deleted-large");
+    let images = word(&place.join("images"));
+    let freeze = ["checkpoint", "--image-path", &images, &name];
+    let said = place.run(freeze);
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.stderr.contains("ghost-limit"), "{said:?}");
+    place.ok([&freeze[..], &["--criu-option", "ghost-limit=4M"]].concat());
+    place.ok(["restore", "-d", "--image-path", &images, "--criu-option", "weak-sysctls", &name]);
+    bundle.ask_ok("");
+    // What is floe's own, what CRIU does not have, and what is of the other direction: nothing is frozen.
+    for (option, words) in [
+        ("images-dir=/tmp", "floe's own"),
+        ("leave-running", "--leave-running"),
+        ("no-such-option", "no such option"),
+        ("ghost-limit=much", "no size"),
+        ("weak-sysctls", "`floe restore`"),
+    ] {
+        let said = place.run([&freeze[..], &["--criu-option", option]].concat());
+        assert_eq!(said.code, Some(3), "{option}: {said:?}");
+        assert!(said.stderr.contains(words), "{option}: {said:?}");
+    }
+    bundle.ask_ok("");
+    place.ok(["delete", "--force", &name]);
+}
+
+#[test]
+fn a_configuration_file_counts_where_the_bundle_names_it() {
+    let place = Place::new("criu-option");
+    let file = place.join("criu.conf");
+    fs::write(&file, "# of the administrator\nghost-limit 4M\n").unwrap();
+    let bundle = Bundle::of_program(&place.join("bundle"), "hazard", &["deleted-large"]);
+    bundle.change(|config| config["annotations"] = serde_json::json!({"org.criu.config": file}));
+    let name = place.name("box");
+    place.start(&name, bundle.path());
+    bundle.ready();
+    let images = word(&place.join("images"));
+    let freeze = ["checkpoint", "--leave-running", "--image-path", &images, &name];
+    place.ok(["check", &name]);
+    place.ok(freeze);
+    // The command line says otherwise: another limit, another file, none.
+    fs::write(place.join("empty.conf"), "").unwrap();
+    let other = format!("config-file={}", place.join("empty.conf").display());
+    for option in ["ghost-limit=1M", &other, "config-file="] {
+        let said = place.run([&freeze[..], &["--criu-option", option]].concat());
+        assert_eq!(said.code, Some(3), "{option}: {said:?}");
+    }
+    // What CRIU 4.1 does not survive in a file is never shown to it.
+    for (line, words) in
+        [("network-lock iptables", "criu.conf:1"), ("stream", "floe's own"), ("nonsense", "no such option")]
+    {
+        fs::write(&file, line).unwrap();
+        let said = place.run(freeze);
+        assert_eq!(said.code, Some(3), "{line}: {said:?}");
+        assert!(said.stderr.contains(words), "{line}: {said:?}");
+    }
+    // What only a file can say gets through, in both directions.
+    let ran = place.join("ran");
+    let script = place.join("script");
+    fs::write(&script, format!("#!/bin/sh\necho $CRTOOLS_SCRIPT_ACTION >>{}\n", ran.display())).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(&file, format!("ghost-limit 4M\naction-script {}\n", script.display())).unwrap();
+    place.ok(["checkpoint", "--image-path", &images, &name]);
+    assert!(fs::read_to_string(&ran).unwrap().contains("post-dump"));
+    place.ok(["restore", "-d", "--image-path", &images, &name]);
+    assert!(fs::read_to_string(&ran).unwrap().contains("post-restore"));
+    bundle.ask_ok("");
+    place.ok(["delete", "--force", &name]);
+    // A snapshot names none: with a bundle that does not, the script does not run.
+    fs::remove_file(&ran).unwrap();
+    bundle.change(|config| drop(config.as_object_mut().unwrap().remove("annotations")));
+    place.ok(["restore", "-d", "--image-path", &images, "--bundle", &word(bundle.path()), &name]);
+    assert!(!ran.exists());
+    bundle.ask_ok("");
+    place.ok(["delete", "--force", &name]);
+}
+
+#[test]
+fn configuration_files_of_the_host_are_kept_out() {
+    let place = Place::new("criu-option");
+    let (bundle, name) = hazard(&place, "deleted-large");
+    // One for every user of CRIU, by its variable and in the home folder: both would allow the file.
+    fs::create_dir(place.join(".criu")).unwrap();
+    for path in [place.join(".criu/default.conf"), place.join("criu.conf")] {
+        fs::write(path, "ghost-limit 4M\n").unwrap();
+    }
+    let mut command =
+        place.floe(["checkpoint", "--no-check", "--image-path", &word(&place.join("images")), &name]);
+    command.env("HOME", place.path()).env("CRIU_CONFIG_FILE", place.join("criu.conf"));
+    let done = said(&mut command);
+    assert_eq!(done.code, Some(5), "{done:?}");
+    assert!(done.stderr.contains("ghost-limit"), "{done:?}");
+    bundle.ask_ok("");
     place.ok(["delete", "--force", &name]);
 }

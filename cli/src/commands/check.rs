@@ -119,7 +119,8 @@ fn options(arguments: &Arguments) -> Options {
 
 fn of_container(globals: &Globals, arguments: &Arguments, criu: &Criu, id: &str) -> anyhow::Result<Answer> {
     let container = container(globals, id)?;
-    let options = options(arguments);
+    let shown = Shown::new(ProgressForm::None, globals);
+    let options = options(arguments).settled(container.config(), &shown)?;
     let mut findings = preflight::of_container(&container, &Asked::from(&options).of(criu.version()))?;
     match checkpoint::collect(&container, &options) {
         Ok(_) => {}

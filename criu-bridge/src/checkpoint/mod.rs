@@ -36,6 +36,7 @@ use crate::cancel::Cancel;
 use crate::criu::Criu;
 use crate::error::{Error, Result};
 use crate::failure::{Failure, Work};
+use crate::given::Direction;
 use crate::leftover::Watch;
 use crate::pages::PageReceiver;
 use crate::preflight;
@@ -117,6 +118,7 @@ pub fn checkpoint(
             });
         }
     };
+    let options = &options.settled(container.config(), tools.progress)?;
     let journal = container.begin_journal(Verb::Checkpoint)?;
     if options.check {
         preflight::before(container, options, tools)?;
@@ -193,7 +195,8 @@ fn run_in(
     let home = Home { note: Some(watch.pen()?), ..Home::default() };
     let (session, numbers) = Session::spawn_at(tools.criu.path(), vec![OwnedFd::from(theirs)], home)?;
     let pages = numbers.first().copied().unwrap_or(-1);
-    let request = request::dump(plan, options, request::Numbers { scratch: own_number(scratch), pages });
+    let mut request = request::dump(plan, options, request::Numbers { scratch: own_number(scratch), pages });
+    let _file = options.extra.criu.add_to_request(&mut request, Direction::Dump)?;
     let mut dump = Dump::new(container, job, seal, receiver);
     let outcome = session.call(&request, &mut dump, tools.cancel, options.timeout)?;
     if !outcome.succeeded() {

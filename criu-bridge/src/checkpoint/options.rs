@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use floe_runtime::config::Config;
+
+use crate::error::Result;
 use crate::extra::Extra;
+use crate::given::Direction;
+use crate::progress::Progress;
 
 /// What is done about TCP connections that are open at the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +47,33 @@ pub struct Options {
     pub spool_budget: Option<u64>,
     /// What runc's form has besides.
     pub extra: Extra,
+}
+
+impl Options {
+    /// With the options of CRIU that the configuration file holds which `config` names, and with what all of them say of
+    /// floe's own choices.
+    ///
+    /// # Errors
+    /// [`crate::Error::Option`] for one that is not taken; [`crate::Error::Call`] if the file cannot be read.
+    pub fn settled(&self, config: &Config, progress: &dyn Progress) -> Result<Self> {
+        let mut options = self.clone();
+        options.extra.criu = self.extra.criu.with_file(config, progress)?;
+        options.extra.criu.check(Direction::Dump)?;
+        let flags = options.extra.criu.flags()?;
+        match (flags.tcp_established, flags.tcp_close) {
+            (Some(true), _) => options.tcp = Tcp::Established,
+            (_, Some(true)) => options.tcp = Tcp::Close,
+            _ => {}
+        }
+        let fields = [
+            (&mut options.file_locks, flags.file_locks),
+            (&mut options.ext_unix_sk, flags.ext_unix_sk),
+            (&mut options.shell_job, flags.shell_job),
+            (&mut options.link_remap, flags.link_remap),
+        ];
+        fields.into_iter().for_each(|(field, said)| *field = said.unwrap_or(*field));
+        Ok(options)
+    }
 }
 
 impl Default for Options {

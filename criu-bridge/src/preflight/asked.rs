@@ -46,8 +46,8 @@ impl From<&Options> for Asked {
             ext_unix_sk: options.ext_unix_sk,
             shell_job: options.shell_job,
             link_remap: options.link_remap,
-            ghost_limit: GHOST_LIMIT,
-            force_irmap: false,
+            ghost_limit: options.extra.criu.ghost_limit().unwrap_or(GHOST_LIMIT),
+            force_irmap: options.extra.criu.force_irmap(),
             criu: None,
         }
     }

@@ -130,7 +130,7 @@ fn look(
             "holds a deleted file of {size} bytes, more than the {} that are copied into a snapshot:",
             scene.asked.ghost_limit
         );
-        let hint = "close it before the checkpoint";
+        let hint = "close it before the checkpoint, or allow more with --criu-option ghost-limit=SIZE";
         found.push(Finding::of(process, "deleted-too-large", &what, path, hint));
     } else if meta.nlink() > 0 && !scene.asked.link_remap {
         let what = "holds a file open whose name was deleted while it has another one:";

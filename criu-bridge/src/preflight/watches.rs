@@ -41,7 +41,8 @@ fn about(scene: &Scene<'_>, process: &Process, fd: i32, watch: &Watch) -> Option
                 "watches a file (descriptor {fd}) on overlayfs, where criu cannot find it again at the restore: inode {} on",
                 watch.inode
             );
-            let hint = "have the program poll";
+            let hint = "have the program poll, or name where its files are: --criu-option force-irmap --criu-option \
+                        irmap-scan-path=DIR";
             Some(Finding::of(process, "watch-overlay", &what, mount.mount_point.display(), hint))
         }
         "tmpfs" | "devtmpfs" if !exists(process.pid, mount, watch.inode) => {

@@ -33,6 +33,7 @@ use crate::cancel::Cancel;
 use crate::checkpoint::Tools;
 use crate::error::{Error, Result};
 use crate::failure::{self, Failure};
+use crate::given::Direction;
 use crate::leftover::Watch;
 use crate::preflight;
 use crate::progress::{Phase, Progress};
@@ -104,7 +105,7 @@ pub fn restore(
     store: &Store,
     id: &ContainerId,
     archive: &dyn Source,
-    options: Options,
+    mut options: Options,
     tools: Tools<'_>,
 ) -> Result<(Container, Report)> {
     let began = Instant::now();
@@ -117,7 +118,9 @@ pub fn restore(
     let mut plan = Plan::make(archive, options.bundle.as_deref(), tools)?;
     // A native configuration may say so itself.
     plan.config.systemd_cgroup |= options.systemd_cgroup;
-    options.form.add_to(&mut plan.choices);
+    options.form.extra.criu = options.form.extra.criu.with_file(&plan.config, tools.progress)?;
+    options.form.extra.criu.check(Direction::Restore)?;
+    options.form.settle(&mut plan.choices)?;
     if options.check {
         preflight::heed(preflight::arrival::of_plan(archive, &plan, tools)?, tools.progress)?;
     }
@@ -218,6 +221,7 @@ fn run(
         request::restore(plan, root.path(), &mounts, &inherit, crate::session::own_number(scratch));
     options.form.add_to_request(&mut request);
     joined::add_to_request(&plan.config, &mut request);
+    let _file = options.form.extra.criu.add_to_request(&mut request, Direction::Restore)?;
     let mut handler = Restoring {
         reservation,
         progress: tools.progress,

@@ -48,7 +48,23 @@ impl RuncForm {
         }
     }
 
-    pub(super) fn add_to(&self, choices: &mut Choices) {
+    /// With what options of CRIU say of floe's own choices.
+    pub(super) fn settle(&self, choices: &mut Choices) -> Result<()> {
+        self.add_to(choices);
+        let flags = self.extra.criu.flags()?;
+        let fields = [
+            (&mut choices.tcp_established, flags.tcp_established),
+            (&mut choices.tcp_close, flags.tcp_close),
+            (&mut choices.file_locks, flags.file_locks),
+            (&mut choices.ext_unix_sk, flags.ext_unix_sk),
+            (&mut choices.shell_job, flags.shell_job),
+            (&mut choices.link_remap, flags.link_remap),
+        ];
+        fields.into_iter().for_each(|(field, said)| *field = said.unwrap_or(*field));
+        Ok(())
+    }
+
+    fn add_to(&self, choices: &mut Choices) {
         choices.tcp_established |= self.tcp_established;
         choices.file_locks |= self.file_locks;
         choices.ext_unix_sk |= self.ext_unix_sk;

@@ -12,7 +12,6 @@ use std::process::ExitCode;
 use clap::Args;
 use floe_criu_bridge::Criu;
 use floe_criu_bridge::checkpoint::{self, Options, Report, Tools};
-use floe_criu_bridge::extra::Extra;
 use floe_criu_bridge::record::Records;
 use floe_snapshot_format::DirectoryPath;
 
@@ -107,11 +106,7 @@ fn options(arguments: &Arguments) -> Options {
         timeout: watched.timeout(),
         level: writing.compress,
         spool_budget: None,
-        extra: Extra {
-            work: place.work_path.clone(),
-            cgroups: told.cgroups(),
-            empty_network: told.empty_network(),
-        },
+        extra: told.extra(place.work_path.clone()),
     }
 }
 

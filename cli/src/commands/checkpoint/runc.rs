@@ -1,7 +1,10 @@
 //! What runc's `checkpoint` and `restore` tell CRIU besides.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
-use floe_criu_bridge::extra::CgroupsMode;
+use floe_criu_bridge::extra::{CgroupsMode, Extra};
+use floe_criu_bridge::given::CriuOptions;
 
 /// What both directions have.
 #[derive(Debug, Args)]
@@ -12,6 +15,9 @@ pub struct Told {
     /// A namespace whose content is left to whoever sets it up afterwards.
     #[arg(long, value_name = "NAMESPACE")]
     empty_ns: Vec<Namespace>,
+    /// Another option of CRIU's, by its name in criu(8); config-file=PATH names a configuration file of CRIU's.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    criu_option: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,7 +41,7 @@ enum Namespace {
 
 impl Told {
     /// What CRIU does about cgroups.
-    pub fn cgroups(&self) -> CgroupsMode {
+    fn cgroups(&self) -> CgroupsMode {
         match self.manage_cgroups_mode {
             None => CgroupsMode::Usual,
             Some(Mode::Soft) => CgroupsMode::Soft,
@@ -45,8 +51,14 @@ impl Told {
         }
     }
 
+    /// As the bridge takes it.
+    pub fn extra(&self, work: Option<PathBuf>) -> Extra {
+        let criu = CriuOptions::of(&self.criu_option);
+        Extra { work, cgroups: self.cgroups(), empty_network: self.empty_network(), criu }
+    }
+
     /// Whether the network namespace is left empty.
-    pub fn empty_network(&self) -> bool {
+    fn empty_network(&self) -> bool {
         self.empty_ns.contains(&Namespace::Network)
     }
 }

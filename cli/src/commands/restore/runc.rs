@@ -1,7 +1,6 @@
 //! What runc's `restore` may be told. What was allowed at the checkpoint floe's snapshots say themselves.
 
 use clap::Args;
-use floe_criu_bridge::extra::Extra;
 use floe_criu_bridge::restore::RuncForm;
 
 use super::place::Place;
@@ -48,9 +47,8 @@ fn profile(text: &str) -> Result<String, String> {
 impl Runc {
     /// As the restore takes it.
     pub fn form(&self, place: &Place) -> RuncForm {
-        let (cgroups, empty_network) = (self.told.cgroups(), self.told.empty_network());
         RuncForm {
-            extra: Extra { work: place.work(), cgroups, empty_network },
+            extra: self.told.extra(place.work()),
             runs: place.typed().is_runcs(),
             tcp_established: self.tcp_established,
             file_locks: self.file_locks,

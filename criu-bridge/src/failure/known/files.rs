@@ -113,7 +113,7 @@ pub(super) const KNOWN: &[Known] = &[
         Dump,
         &["Can't dump ghost file", "increase limit"],
         "a process holds a deleted file open that is larger than what is copied into a snapshot",
-        "close it before the checkpoint",
+        "close it before the checkpoint, or allow more with --criu-option ghost-limit=SIZE",
         "(00.018120) Error (criu/files-reg.c:1031): Can't dump ghost file tmp/big of 8388608 size, increase limit",
     ),
     Known::new(
