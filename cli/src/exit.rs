@@ -163,6 +163,8 @@ fn code(error: &anyhow::Error) -> Code {
             | Bridge::WrongState { .. }
             | Bridge::Unfit { .. }
             | Bridge::Option { .. }
+            | Bridge::Hook { .. }
+            | Bridge::NotReady(_)
             | Bridge::NoCriu { .. }
             | Bridge::CriuTooOld { .. }
             | Bridge::NotCriu { .. }

@@ -87,7 +87,7 @@ pub enum Error {
         /// What was wrong.
         detail: String,
     },
-    /// An option of CRIU's that was given cannot be had.
+    /// Something that was asked for, such as an option of CRIU's, cannot be had.
     #[error("{what}; {hint}")]
     Option {
         /// Which, and what is wrong with it.
@@ -95,6 +95,21 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// A command around a freeze cannot be run as it was given.
+    #[error(
+        "the {name} command {line} cannot be run: {problem}; give a line for a shell, or a JSON array of words"
+    )]
+    Hook {
+        /// When it was to run.
+        name: &'static str,
+        /// As it was given.
+        line: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The command that makes an application ready to be frozen failed. Nothing was frozen.
+    #[error("the container is not ready to be frozen: {0}")]
+    NotReady(floe_runtime::Error),
     /// The snapshot asks for something that this host or the accepted configuration does not offer.
     #[error("the snapshot cannot be restored here: {what}; {hint}")]
     Unfit {

@@ -136,9 +136,36 @@ impl Records {
         }
     }
 
+    /// Counts a restore of `snapshot` on this host, and returns its number; the first is 1. No two restores get the same, be
+    /// they at the same time.
+    ///
+    /// # Errors
+    /// [`Error::Call`] if the count cannot be kept.
+    pub fn next_clone(&self, snapshot: &str) -> Result<u64> {
+        self.make_folder()?;
+        let path = self.path(snapshot)?.with_extension("clones");
+        let failed = |call| move |source: std::io::Error| (call, source);
+        let count = || -> std::result::Result<u64, (&'static str, std::io::Error)> {
+            use std::io::{Read, Seek};
+            let file = fs::File::options().read(true).write(true).create(true).truncate(false).open(&path);
+            let mut file = file.map_err(failed("open"))?;
+            rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+                .map_err(|errno| ("flock", errno.into()))?;
+            let mut text = String::new();
+            (&file).take(32).read_to_string(&mut text).map_err(failed("read"))?;
+            // A count that was cut off by a full disk is none; it was never given away then.
+            let number = text.trim().parse::<u64>().unwrap_or_default().saturating_add(1);
+            file.rewind().map_err(failed("seek"))?;
+            writeln!(file, "{number}").map_err(failed("write"))?;
+            Ok(number)
+        };
+        count().map_err(|(call, source)| Error::call(call, &path, source))
+    }
+
     /// Forgets `snapshot`. That it was never known is no failure.
     pub fn forget(&self, snapshot: &str) {
         if let Ok(path) = self.path(snapshot) {
+            let _ = fs::remove_file(path.with_extension("clones"));
             let _ = fs::remove_file(path);
         }
     }
@@ -167,6 +194,7 @@ impl Records {
         if all.len() > KEPT {
             all.sort();
             for (_, path) in all.iter().take(all.len() - KEPT) {
+                let _ = fs::remove_file(path.with_extension("clones"));
                 let _ = fs::remove_file(path);
             }
         }
@@ -176,6 +204,22 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_clone_has_a_number_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records(dir.path().to_owned());
+        let numbers = std::thread::scope(|scope| {
+            let one = || (0..8).map(|_| records.next_clone("ab").unwrap()).collect::<Vec<_>>();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+            let mut all: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+            all.sort_unstable();
+            all
+        });
+        assert_eq!(numbers, (1..=32).collect::<Vec<_>>());
+        assert_eq!(records.next_clone("cd").unwrap(), 1);
+        assert!(records.next_clone("../x").is_err());
+    }
 
     fn record(snapshot: &str) -> Record {
         Record {

@@ -1,5 +1,6 @@
 //! A container and what can be done with it.
 
+mod hook;
 mod limits;
 
 use std::fmt;

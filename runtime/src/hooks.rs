@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -41,11 +42,7 @@ pub(crate) fn run_all(point: &'static str, hooks: &[Hook], state: &serde_json::V
 }
 
 fn one(hook: &Hook, state: &serde_json::Value) -> Result<(), String> {
-    // Files in memory, not pipes: a hook may print much and read nothing, and neither must wait for the other.
-    let mut input = memory().map_err(|error| format!("cannot be told the state: {error}"))?;
-    let written = input.write_all(state.to_string().as_bytes()).and_then(|()| input.rewind());
-    written.map_err(|error| format!("cannot be told the state: {error}"))?;
-    let mut words = memory().map_err(|error| format!("cannot be listened to: {error}"))?;
+    let (input, words) = ears(state)?;
     let output = words.try_clone().map_err(|error| format!("cannot be listened to: {error}"))?;
     let mut child = command(hook)
         .stdin(input)
@@ -55,18 +52,31 @@ fn one(hook: &Hook, state: &serde_json::Value) -> Result<(), String> {
         .map_err(|error| format!("cannot be executed: {error}"))?;
     let status = match wait(&mut child, hook.timeout) {
         Ok(Some(status)) => status,
-        Ok(None) => {
-            let seconds = hook.timeout.unwrap_or_default().as_secs();
-            return Err(format!("took longer than {seconds} s and was ended"));
-        }
+        Ok(None) => return Err(too_long(hook)),
         Err(error) => return Err(format!("cannot be waited for: {error}")),
     };
-    if status.success() {
-        return Ok(());
-    }
+    if status.success() { Ok(()) } else { Err(format!("ended with {status}: {}", heard(words))) }
+}
+
+/// What a hook reads, and what it writes into. Files in memory, not pipes: a hook may print much and read nothing, and
+/// neither must wait for the other.
+pub(crate) fn ears(state: &serde_json::Value) -> Result<(File, File), String> {
+    let mut input = memory().map_err(|error| format!("cannot be told the state: {error}"))?;
+    let written = input.write_all(state.to_string().as_bytes()).and_then(|()| input.rewind());
+    written.map_err(|error| format!("cannot be told the state: {error}"))?;
+    let words = memory().map_err(|error| format!("cannot be listened to: {error}"))?;
+    Ok((input, words))
+}
+
+/// The beginning of what a hook has said.
+pub(crate) fn heard(mut words: File) -> String {
     let mut text = Vec::new();
     let _ = words.rewind().and_then(|()| words.take(WORDS).read_to_end(&mut text));
-    Err(format!("ended with {status}: {}", String::from_utf8_lossy(&text).trim()))
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+pub(crate) fn too_long(hook: &Hook) -> String {
+    format!("took longer than {} s and was ended", hook.timeout.unwrap_or_default().as_secs())
 }
 
 fn command(hook: &Hook) -> Command {
@@ -94,27 +104,29 @@ fn memory() -> Result<File, rustix::io::Errno> {
 
 /// Waits for the end of `child`, for `limit` at most; then it is killed, and `None` is returned.
 fn wait(child: &mut Child, limit: Option<Duration>) -> std::io::Result<Option<ExitStatus>> {
-    // A limit beyond what the clock can say is none.
-    let Some(deadline) = limit.and_then(|limit| Instant::now().checked_add(limit)) else {
-        return child.wait().map(Some);
-    };
     // Not waited for yet, so the number is its own.
     let pidfd = pidfd::open(Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)))?;
+    if ends_within(&pidfd, limit)? {
+        return child.wait().map(Some);
+    }
+    child.kill()?;
+    child.wait().map(|_| None)
+}
+
+/// Whether the process ends before `limit` is over; without one it is waited for.
+pub(crate) fn ends_within(pidfd: &OwnedFd, limit: Option<Duration>) -> std::io::Result<bool> {
+    // A limit beyond what the clock can say is none.
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            child.kill()?;
-            return child.wait().map(|_| None);
-        }
-        let left = Timespec {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time = left.map(|left| Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        });
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], time.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }

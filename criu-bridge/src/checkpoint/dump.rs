@@ -40,6 +40,8 @@ pub(crate) struct Job<'a> {
     pub(crate) tools: Tools<'a>,
     pub(crate) destination: &'a dyn Destination,
     pub(crate) leave_running: bool,
+    /// The snapshot's id.
+    pub(crate) snapshot: &'a str,
     /// Set with the order to freeze.
     pub(crate) froze: &'a Cell<bool>,
 }

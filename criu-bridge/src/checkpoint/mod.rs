@@ -32,6 +32,7 @@ pub use options::{Options, Tcp};
 pub use rounds::needs_tracking;
 pub use seal::cpu_features;
 
+use crate::application::{About, Moment};
 use crate::cancel::Cancel;
 use crate::criu::Criu;
 use crate::error::{Error, Result};
@@ -107,36 +108,28 @@ pub fn checkpoint(
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot { verb: "checkpoint" });
     }
-    let was_paused = match container.status() {
-        Status::Running => false,
-        Status::Paused => true,
-        other => {
-            return Err(Error::WrongState {
-                id: container.id().to_string(),
-                status: other.to_string(),
-                hint: "only a running or paused container can be checkpointed",
-            });
-        }
-    };
-    let options = &options.settled(container.config(), tools.progress)?;
-    let journal = container.begin_journal(Verb::Checkpoint)?;
-    if options.check {
-        preflight::before(container, options, tools)?;
+    let status = container.status();
+    if !matches!(status, Status::Running | Status::Paused) {
+        return Err(Error::WrongState {
+            id: container.id().to_string(),
+            status: status.to_string(),
+            hint: "only a running or paused container can be checkpointed",
+        });
     }
-    let plan = collect(container, options)?;
-    remove_leftovers(&plan, was_paused, tools.progress);
-    let watch = tools.records.watch()?;
-    let froze = Cell::new(false);
-    let job = Job { plan: &plan, tools, destination, leave_running: options.leave_running, froze: &froze };
-    let result = run(container, options, job, &watch);
-    watch.end();
-    let result = match result {
-        Ok(done) => Ok(done),
-        Err(error) => {
-            let as_before = set_back(container, was_paused, tools.progress);
-            Err(if froze.get() && as_before { error.set_running_again() } else { error })
-        }
+    let options = &options.settled(container.config(), tools.progress)?;
+    let own_bundle = (!container.is_native()).then(|| container.bundle());
+    let hooks = options.hooks.of_container(container.config(), own_bundle)?;
+    let snapshot = seal::new_id()?;
+    let journal = container.begin_journal(Verb::Checkpoint)?;
+    let about = About { snapshot: &snapshot, clone: None };
+    let result = match hooks.run(Moment::BeforeFreeze, container, about, tools.progress) {
+        Ok(()) => frozen(container, destination, options, tools, &snapshot),
+        Err(error) => Err(Error::NotReady(error)),
     };
+    // What was made quiet goes on, whatever became of the snapshot; that is whole or not there by now.
+    if let Err(error) = hooks.run(Moment::AfterFreeze, container, about, tools.progress) {
+        tools.progress.warn(&error.to_string());
+    }
     journal.end()?;
     let done = result?;
     let sealed = done.sealed;
@@ -151,6 +144,32 @@ pub fn checkpoint(
         total_us: micros(began.elapsed()),
         spool_peak: sealed.spool_peak,
         running: options.leave_running,
+    })
+}
+
+/// From the first look until the container is gone, runs on, or is as it was.
+fn frozen(
+    container: &mut Container,
+    destination: &dyn Destination,
+    options: &Options,
+    tools: Tools<'_>,
+    snapshot: &str,
+) -> Result<Done> {
+    let was_paused = container.status() == Status::Paused;
+    if options.check {
+        preflight::before(container, options, tools)?;
+    }
+    let plan = collect(container, options)?;
+    remove_leftovers(&plan, was_paused, tools.progress);
+    let watch = tools.records.watch()?;
+    let froze = Cell::new(false);
+    let leave_running = options.leave_running;
+    let job = Job { plan: &plan, tools, destination, leave_running, snapshot, froze: &froze };
+    let result = run(container, options, job, &watch);
+    watch.end();
+    result.map_err(|error| {
+        let as_before = set_back(container, was_paused, tools.progress);
+        if froze.get() && as_before { error.set_running_again() } else { error }
     })
 }
 
@@ -181,7 +200,7 @@ fn run_in(
     scratch: &Scratch,
 ) -> Result<Done> {
     let Job { plan, tools, destination, .. } = job;
-    let mut seal = Seal::new(container, tools.criu, scratch, options)?;
+    let mut seal = Seal::new(container, tools.criu, scratch, options, job.snapshot.to_owned())?;
     let archive = seal.begin(destination, options, plan)?;
     let cancelled = || tools.cancel.is_some_and(Cancel::is_raised);
     archive.reserve(plan.memory, &cancelled)?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use floe_runtime::config::Config;
 
+use crate::application::Hooks;
 use crate::error::Result;
 use crate::extra::Extra;
 use crate::given::Direction;
@@ -45,6 +46,8 @@ pub struct Options {
     /// Bytes of pages that may wait in memory for compression; `None` takes up to half of what the host has available,
     /// and less than the container has itself.
     pub spool_budget: Option<u64>,
+    /// Commands around the freeze, besides those of the configuration.
+    pub hooks: Hooks,
     /// What runc's form has besides.
     pub extra: Extra,
 }
@@ -89,6 +92,7 @@ impl Default for Options {
             timeout: Duration::from_secs(60),
             level: 1,
             spool_budget: None,
+            hooks: Hooks::default(),
             extra: Extra::default(),
         }
     }

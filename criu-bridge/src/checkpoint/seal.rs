@@ -66,11 +66,12 @@ impl<'a> Seal<'a> {
         criu: &Criu,
         scratch: &'a Scratch,
         options: &Options,
+        snapshot: String,
     ) -> Result<Self> {
         let spec = container.spec_json()?;
         let manifest = Manifest {
             format: FORMAT_VERSION,
-            snapshot: new_id()?,
+            snapshot,
             created: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             tool: Tool { name: "floe".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
             criu: criu.version().to_string(),
@@ -303,7 +304,7 @@ fn pretty(value: &Value) -> Vec<u8> {
 }
 
 /// 128 random bits as hexadecimal digits.
-fn new_id() -> Result<String> {
+pub(crate) fn new_id() -> Result<String> {
     let mut bytes = [0u8; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|source| Error::call("getrandom", "", source))?;

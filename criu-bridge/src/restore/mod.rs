@@ -29,6 +29,7 @@ use floe_snapshot_format::{Member, Source};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use crate::application::{About, Hooks, Moment};
 use crate::cancel::Cancel;
 use crate::checkpoint::Tools;
 use crate::error::{Error, Result};
@@ -61,6 +62,8 @@ pub struct Options {
     pub check: bool,
     /// Longest time without a sign from CRIU.
     pub timeout: Duration,
+    /// Commands in and for the restored container, besides those of the configuration.
+    pub hooks: Hooks,
     /// What runc's form has besides.
     pub form: RuncForm,
 }
@@ -73,6 +76,7 @@ impl Default for Options {
             systemd_cgroup: false,
             check: true,
             timeout: Duration::from_secs(60),
+            hooks: Hooks::default(),
             form: RuncForm::default(),
         }
     }
@@ -124,6 +128,13 @@ pub fn restore(
     if options.check {
         preflight::heed(preflight::arrival::of_plan(archive, &plan, tools)?, tools.progress)?;
     }
+    let hooks = options.hooks.of_container(&plan.config, (!plan.native).then_some(&plan.bundle))?;
+    let clone = match archive.manifest().snapshot.as_str() {
+        // Images that floe did not write have no id.
+        "" => None,
+        snapshot if hooks.any(Moment::AfterRestore) => Some(tools.records.next_clone(snapshot)?),
+        _ => None,
+    };
     // The name is taken first: that it is taken already is known before a gigabyte is unpacked.
     let reservation = store.reserve(id, plan.blueprint())?;
     let scratch = unpack(archive, tools)?;
@@ -146,6 +157,12 @@ pub fn restore(
     drop(root);
     watch.end();
     let (container, pid) = result?;
+    let about = About { snapshot: &archive.manifest().snapshot, clone };
+    if let Err(error) = hooks.run(Moment::AfterRestore, &container, about, tools.progress) {
+        // A clone that has another's seeds and secrets, or its address, must not go on; the snapshot brings it back.
+        container.delete(true)?;
+        return Err(error.into());
+    }
     if plan.paused && !options.form.runs {
         container.pause()?;
     }

@@ -23,7 +23,7 @@ use crate::scratch::Scratch;
 pub(crate) struct Plan {
     pub(crate) bundle: PathBuf,
     /// Whether that is a native configuration's.
-    native: bool,
+    pub(crate) native: bool,
     pub(crate) spec: Vec<u8>,
     pub(crate) config: Config,
     pub(crate) outside: Outside,

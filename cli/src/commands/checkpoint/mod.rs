@@ -15,6 +15,7 @@ use floe_criu_bridge::checkpoint::{self, Options, Report, Tools};
 use floe_criu_bridge::record::Records;
 use floe_snapshot_format::DirectoryPath;
 
+use super::hooks::AroundFreeze;
 use super::looked::Looked;
 use super::watched::Watched;
 use super::{container, in_form, say, size, time};
@@ -44,6 +45,8 @@ pub struct Arguments {
     allowed: Allowed,
     #[command(flatten)]
     writing: Writing,
+    #[command(flatten)]
+    hooks: AroundFreeze,
     #[command(flatten)]
     told: Told,
     #[command(flatten)]
@@ -80,7 +83,7 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Report> {
     let cancel = cancel_on_signals()?;
     let records = Records::of(&globals.root);
     let tools = Tools { criu: &criu, records: &records, progress: &shown, cancel: Some(&cancel) };
-    let result = checkpoint::checkpoint(&mut container, &*destination, &options(arguments), tools);
+    let result = checkpoint::checkpoint(&mut container, &*destination, &options(arguments)?, tools);
     shown.finish();
     let report = result?;
     if typed.is_runcs()
@@ -93,9 +96,9 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-fn options(arguments: &Arguments) -> Options {
-    let Arguments { after, network, allowed, writing, told, place, looked, watched, .. } = arguments;
-    Options {
+fn options(arguments: &Arguments) -> anyhow::Result<Options> {
+    let Arguments { hooks, after, network, allowed, writing, told, place, looked, watched, .. } = arguments;
+    Ok(Options {
         leave_running: after.leave_running,
         tcp: network.tcp(),
         file_locks: allowed.file_locks,
@@ -106,8 +109,9 @@ fn options(arguments: &Arguments) -> Options {
         timeout: watched.timeout(),
         level: writing.compress,
         spool_budget: None,
+        hooks: hooks.hooks()?,
         extra: told.extra(place.work_path.clone()),
-    }
+    })
 }
 
 fn told(report: &Report, id: &str) -> String {

@@ -16,6 +16,7 @@ use floe_snapshot_format::Directory;
 use nix::unistd::Pid;
 
 use super::checkpoint::place::Typed;
+use super::hooks::AfterRestore;
 use super::looked::Looked;
 use super::watched::Watched;
 use super::{in_form, say, time};
@@ -37,6 +38,8 @@ pub struct Arguments {
     place: Place,
     #[command(flatten)]
     process: Process,
+    #[command(flatten)]
+    hooks: AfterRestore,
     #[command(flatten)]
     runc: Runc,
     #[command(flatten)]
@@ -80,6 +83,7 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, 
         systemd_cgroup: globals.systemd_cgroup,
         check: !arguments.looked.no_check,
         timeout: arguments.watched.timeout(),
+        hooks: arguments.hooks.hooks()?,
         form: arguments.runc.form(&arguments.place),
     };
     let criu = Criu::locate(globals.criu.as_deref())?;
