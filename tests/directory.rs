@@ -133,3 +133,25 @@ fn a_folder_without_images_is_none() {
     assert_eq!(said.code, Some(4), "{said:?}");
     assert!(said.stderr.contains("inventory.img is missing"), "{said:?}");
 }
+
+#[test]
+fn a_link_to_a_dump_before_leads_to_a_neighbour_only() {
+    let place = Place::new("directory");
+    let (_bundle, name) = running(&place);
+    let (path, other) = (place.join("images"), place.join("elsewhere/images"));
+    place.ok(["checkpoint", "--leave-running", &name, "--to", &folder(&other)]);
+    place.ok(["checkpoint", &name, "--to", &folder(&path)]);
+    place.ok(["delete", &name]);
+    for (link, works) in
+        [("../elsewhere/images", false), (other.to_str().unwrap(), false), ("../beside", true)]
+    {
+        symlink(link, path.join("parent")).unwrap();
+        if works {
+            fs::rename(&other, place.join("beside")).unwrap();
+        }
+        let said = place.run(["verify", &folder(&path)]);
+        assert_eq!(said.code == Some(0), works, "{link}: {said:?}");
+        assert!(works || said.stderr.contains("no folder beside it"), "{link}: {said:?}");
+        fs::remove_file(path.join("parent")).unwrap();
+    }
+}

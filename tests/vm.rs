@@ -84,3 +84,8 @@ fn long_checkpoints_on_version_2() {
 fn long_rootless_on_version_2() {
     Machine::new("programs").large(1800, 2048).with_programs(&["rootless"]).run();
 }
+
+#[test]
+fn dumps_in_several_rounds() {
+    run("rounds", "plain");
+}

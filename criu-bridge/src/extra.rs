@@ -13,6 +13,8 @@ pub struct Extra {
     pub cgroups: CgroupsMode,
     /// Leave the content of the network namespace (interfaces, addresses, rules) to whoever sets it up afterwards.
     pub empty_network: bool,
+    /// The folder of the round before, on which a dump builds.
+    pub before: Option<PathBuf>,
     /// Options of CRIU's.
     pub criu: CriuOptions,
 }

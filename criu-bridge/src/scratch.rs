@@ -72,6 +72,15 @@ impl Scratch {
         std::io::Write::write_all(&mut file, bytes).map_err(|source| Error::call("write", name, source))
     }
 
+    /// Gives a file another name, replacing what has it.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub fn rename(&self, from: &str, to: &str) -> Result<()> {
+        rustix::fs::renameat(&self.root, from, &self.root, to)
+            .map_err(|source| Error::call("rename", to, source))
+    }
+
     fn open_with(&self, name: &str, flags: OFlags) -> Result<File> {
         if name.contains('/') || name == ".." {
             return Err(Error::call("open", name, rustix::io::Errno::INVAL));

@@ -78,6 +78,14 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// The link to the snapshot before leads out of the folder's neighbourhood.
+    #[error("{path} builds on {link}, which is no folder beside it; put that there, and make the link ../NAME", path = path.display(), link = link.display())]
+    Parent {
+        /// The folder.
+        path: PathBuf,
+        /// Where its link leads.
+        link: PathBuf,
+    },
     /// A newer floe wrote it.
     #[error("{path} has format version {found}, and this floe reads up to {known}; use the floe that wrote it, or a newer one", path = path.display())]
     TooNew {

@@ -54,6 +54,14 @@ pub trait Source: Debug + Send + Sync {
         found.ok_or_else(|| Error::NoMember { path: self.path().to_owned(), name: name.to_string() })
     }
 
+    /// The snapshot that this one leaves pages to, if there is one.
+    ///
+    /// # Errors
+    /// As the place has them.
+    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+        Ok(None)
+    }
+
     /// All of a member.
     ///
     /// # Errors

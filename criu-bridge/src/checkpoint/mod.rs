@@ -13,7 +13,7 @@ mod collect;
 mod dump;
 mod options;
 mod request;
-mod rounds;
+pub(crate) mod rounds;
 pub(crate) mod seal;
 
 use std::cell::Cell;
@@ -29,7 +29,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 pub(crate) use collect::processes;
 pub use collect::{Plan, collect};
 pub use options::{Options, Tcp};
-pub use rounds::needs_tracking;
+pub use rounds::{needs_tracking, pre_dump};
 pub use seal::cpu_features;
 
 use crate::application::{About, Moment};
@@ -48,6 +48,7 @@ use crate::session::{Home, Outcome, Session, own_number};
 use crate::tasks::Task;
 use crate::work::WorkFolder;
 use dump::{Dump, Job};
+use rounds::Before;
 use seal::Seal;
 
 /// Room in the page socket: what CRIU sends while the receiver looks elsewhere, several times over.
@@ -156,6 +157,9 @@ fn frozen(
     snapshot: &str,
 ) -> Result<Done> {
     let was_paused = container.status() == Status::Paused;
+    if options.extra.before.is_some() {
+        needs_tracking(tools.criu)?;
+    }
     if options.check {
         preflight::before(container, options, tools)?;
     }
@@ -200,7 +204,9 @@ fn run_in(
     scratch: &Scratch,
 ) -> Result<Done> {
     let Job { plan, tools, destination, .. } = job;
+    let before = options.extra.before.as_deref().map(Before::open).transpose()?;
     let mut seal = Seal::new(container, tools.criu, scratch, options, job.snapshot.to_owned())?;
+    seal.follows(before.as_ref());
     let archive = seal.begin(destination, options, plan)?;
     let cancelled = || tools.cancel.is_some_and(Cancel::is_raised);
     archive.reserve(plan.memory, &cancelled)?;
@@ -210,11 +216,15 @@ fn run_in(
     let (ours, theirs) =
         UnixStream::pair().map_err(|source| Error::call("socketpair", "for pages", source))?;
     widen(&theirs);
-    let receiver = PageReceiver::start(ours, tools.criu.version().page_wire(), archive)?;
+    let pages = before.as_ref().map(Before::pages).unwrap_or_default();
+    let receiver = PageReceiver::start(ours, tools.criu.version().page_wire(), archive, pages)?;
     let home = Home { note: Some(watch.pen()?), ..Home::default() };
     let (session, numbers) = Session::spawn_at(tools.criu.path(), vec![OwnedFd::from(theirs)], home)?;
     let pages = numbers.first().copied().unwrap_or(-1);
     let mut request = request::dump(plan, options, request::Numbers { scratch: own_number(scratch), pages });
+    if let Some(before) = &before {
+        before.add_to_request(&mut request);
+    }
     let _file = options.extra.criu.add_to_request(&mut request, Direction::Dump)?;
     let mut dump = Dump::new(container, job, seal, receiver);
     let outcome = session.call(&request, &mut dump, tools.cancel, options.timeout)?;

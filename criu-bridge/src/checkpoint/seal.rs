@@ -16,6 +16,7 @@ use super::budget;
 use super::collect::Plan;
 use super::options::{Options, Tcp};
 use super::request::LOG;
+use super::rounds::{BEFORE_KEY, Before, MEMORY_KEY};
 use crate::criu::Criu;
 use crate::error::{Error, Result};
 use crate::extra::CgroupsMode;
@@ -95,6 +96,19 @@ impl<'a> Seal<'a> {
         Ok(Self { scratch, spec, manifest, wire, adds_cgroups, stats: Stats::default() })
     }
 
+    /// It builds on this one.
+    pub(crate) fn follows(&mut self, before: Option<&Before>) {
+        if let Some(before) = before {
+            self.manifest.parent = Some(before.snapshot.clone());
+            self.manifest.extra.insert(BEFORE_KEY.to_owned(), json!(before.digest));
+        }
+    }
+
+    /// Nothing can be restored of it alone.
+    pub(crate) fn holds_memory_only(&mut self) {
+        self.manifest.extra.insert(MEMORY_KEY.to_owned(), json!(true));
+    }
+
     /// The snapshot's id.
     pub(crate) fn snapshot(&self) -> &str {
         &self.manifest.snapshot
@@ -166,8 +180,10 @@ impl<'a> Seal<'a> {
             }
         }
         self.add_page_maps(&mut *archive, contents.received)?;
-        let descriptors = pretty(&json!(contents.plan.stdio));
-        archive.add(&MemberName::new("checkpoint/descriptors.json")?, 0o600, &descriptors)?;
+        if !self.manifest.extra.contains_key(MEMORY_KEY) {
+            let descriptors = pretty(&json!(contents.plan.stdio));
+            archive.add(&MemberName::new("checkpoint/descriptors.json")?, 0o600, &descriptors)?;
+        }
         self.stats = self.figures(contents)?;
         let own = || stats::encode(&self.stats);
         let figures = self.scratch.read(STATS).map_or_else(|_| own(), Ok)?;

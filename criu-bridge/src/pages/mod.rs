@@ -6,8 +6,8 @@
 //! ```text
 //!   criu                                     receiver
 //!    │ ── OPEN2 (pid or shared memory) ──►     │  begins pages-N.img
-//!    │ ◄── 1 byte: 0, no parent ──             │
-//!    │ ── ADD_F (address, count, flags) ──►    │  a run; with PRESENT its pages follow
+//!    │ ◄── 1 byte: is there a dump before ──   │
+//!    │ ── ADD_F (address, count, flags) ──►    │  a run; with PRESENT its pages follow, with PARENT not
 //!    │ ── bytes of count pages ──►             │  into buffers that go to compression as they are
 //!    │            …                            │
 //!    │ ── OPEN2 (the next one) ──►             │  ends the stream before
@@ -21,3 +21,4 @@ mod receiver;
 pub mod wire;
 
 pub use receiver::{PageReceiver, Received, ReceiverHandle, Stream, StreamKind};
+pub use wire::Owner;

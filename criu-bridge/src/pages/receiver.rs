@@ -1,5 +1,6 @@
 //! The thread that takes pages off the socket while the container stands still.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -70,16 +71,24 @@ pub struct PageReceiver {
 }
 
 impl PageReceiver {
-    /// Starts it on our end of the pair. Page members are written to `sink` as `checkpoint/pages-N.img`.
+    /// Starts it on our end of the pair. Page members are written to `sink` as `checkpoint/pages-N.img`. Of those that
+    /// are in `parent`, CRIU may leave pages to the dump before.
     ///
     /// # Errors
     /// [`Error::Call`] if no thread can be made.
-    pub fn start(socket: UnixStream, wire: PageWire, sink: Box<dyn Sink>) -> Result<Self> {
+    pub fn start(
+        socket: UnixStream,
+        wire: PageWire,
+        sink: Box<dyn Sink>,
+        parent: HashSet<Owner>,
+    ) -> Result<Self> {
         let socket = Arc::new(socket);
         let count = Arc::new(AtomicU64::new(0));
         let job = Job {
             socket: Arc::clone(&socket),
             wire,
+            parent,
+            may_leave: false,
             at: 0,
             count: Arc::clone(&count),
             received: Received::default(),
@@ -140,6 +149,10 @@ impl ReceiverHandle {
 struct Job {
     socket: Arc<UnixStream>,
     wire: PageWire,
+    /// Whose pages the dump before has.
+    parent: HashSet<Owner>,
+    /// Whether the open stream may leave pages to it.
+    may_leave: bool,
     at: u64,
     count: Arc<AtomicU64>,
     received: Received,
@@ -168,12 +181,17 @@ impl Job {
                 Message::Open { owner, answer } => {
                     self.close(sink)?;
                     self.open(owner, sink)?;
+                    // Who does not wait for the answer does not know of a dump before.
+                    self.may_leave = answer && self.parent.contains(&owner);
                     if answer {
-                        self.reply(&[0])?;
+                        self.reply(&[u8::from(self.may_leave)])?;
                     }
                 }
                 Message::Run { vaddr, pages, flags } => self.run_of_pages(vaddr, pages, flags, sink)?,
-                Message::ParentQuery => self.reply(&0i32.to_ne_bytes())?,
+                Message::ParentQuery { owner } => {
+                    let has = i32::from(self.parent.contains(&owner));
+                    self.reply(&has.to_ne_bytes())?;
+                }
                 Message::Close => {
                     self.close(sink)?;
                     self.received.complete = true;
@@ -211,6 +229,9 @@ impl Job {
     fn run_of_pages(&mut self, vaddr: u64, pages: u64, run_flags: u32, sink: &mut dyn Sink) -> Result<()> {
         if !self.open {
             return Err(self.misread("pages before any stream".to_owned()));
+        }
+        if run_flags & flags::PARENT != 0 && !self.may_leave {
+            return Err(self.misread(format!("pages at {vaddr:#x} left to a parent that was never offered")));
         }
         let present = run_flags & flags::PRESENT != 0;
         if let Some(stream) = self.received.streams.last_mut() {

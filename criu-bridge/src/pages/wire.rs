@@ -29,7 +29,7 @@ pub mod flags {
 }
 
 /// What a stream belongs to: `id << 8 | 1` for a task's memory, `id << 8 | 2` for shared memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// A task, by the pid that the images name it by.
     Task(u64),
@@ -57,7 +57,10 @@ pub enum Message {
         flags: u32,
     },
     /// CRIU asks whether a parent image exists, and waits for an int32.
-    ParentQuery,
+    ParentQuery {
+        /// Whose.
+        owner: Owner,
+    },
     /// The end. CRIU waits for an int32.
     Close,
 }
@@ -98,14 +101,7 @@ pub fn parse(wire: PageWire, bytes: &[u8]) -> Result<Message, String> {
     };
     let (command, flags) = (word & 0xffff, word >> 16);
     match command {
-        OPEN | OPEN2 => {
-            let owner = match dst_id & 0xff {
-                1 => Owner::Task(dst_id >> 8),
-                2 => Owner::SharedMemory(dst_id >> 8),
-                other => return Err(format!("pages of an unknown kind {other}")),
-            };
-            Ok(Message::Open { owner, answer: command == OPEN2 })
-        }
+        OPEN | OPEN2 => Ok(Message::Open { owner: owner(dst_id)?, answer: command == OPEN2 }),
         ADD | HOLE | ADD_F => {
             let flags = match command {
                 ADD => flags::PRESENT,
@@ -119,14 +115,19 @@ pub fn parse(wire: PageWire, bytes: &[u8]) -> Result<Message, String> {
             if vaddr % PAGE_SIZE != 0 || end.is_none() {
                 return Err(format!("a run of {pages} pages at {vaddr:#x}"));
             }
-            if flags & flags::PARENT != 0 {
-                return Err(format!("pages at {vaddr:#x} left to a parent that was never offered"));
-            }
             Ok(Message::Run { vaddr, pages, flags })
         }
-        PARENT => Ok(Message::ParentQuery),
+        PARENT => Ok(Message::ParentQuery { owner: owner(dst_id)? }),
         CLOSE | FORCE_CLOSE => Ok(Message::Close),
         other => Err(format!("command {other:#x}")),
+    }
+}
+
+fn owner(dst_id: u64) -> Result<Owner, String> {
+    match dst_id & 0xff {
+        1 => Ok(Owner::Task(dst_id >> 8)),
+        2 => Ok(Owner::SharedMemory(dst_id >> 8)),
+        other => Err(format!("pages of an unknown kind {other}")),
     }
 }
 
@@ -160,6 +161,10 @@ mod tests {
         let open = Message::Open { owner: Owner::Task(42), answer: true };
         assert_eq!(parse(PageWire::Narrow, &narrow(OPEN2, 0, 0, 42 << 8 | 1)), Ok(open));
         assert_eq!(parse(PageWire::Wide, &wide(OPEN2, 0, 0, 42 << 8 | 1)), Ok(open));
+        let hole = Message::Run { vaddr: 0x1000, pages: 1, flags: flags::PARENT };
+        assert_eq!(parse(PageWire::Narrow, &narrow(HOLE, 1, 0x1000, 0)), Ok(hole));
+        let query = Message::ParentQuery { owner: Owner::SharedMemory(7) };
+        assert_eq!(parse(PageWire::Narrow, &narrow(PARENT, 0, 0, 7 << 8 | 2)), Ok(query));
         assert_eq!(parse(PageWire::Wide, &wide(FORCE_CLOSE, 0, 0, 0)), Ok(Message::Close));
     }
 
@@ -177,6 +182,6 @@ mod tests {
         assert!(parse(PageWire::Narrow, &narrow(99, 1, 0, 0)).is_err());
         assert!(parse(PageWire::Narrow, &narrow(OPEN2, 0, 0, 3)).is_err());
         assert!(parse(PageWire::Narrow, &[0; 23]).is_err());
-        assert!(parse(PageWire::Narrow, &narrow(HOLE, 1, 0x1000, 0)).is_err());
+        assert!(parse(PageWire::Narrow, &narrow(PARENT, 0, 0, 3)).is_err());
     }
 }

@@ -10,6 +10,7 @@
 //! Whatever fails takes all of it back. The archive is only read.
 
 mod arrived;
+mod chain;
 mod foreign;
 mod inherit;
 mod joined;
@@ -142,6 +143,7 @@ pub fn restore(
         privileges::check(&|name| scratch.read(name).ok(), &plan.config)?;
     }
     plan.adapt(&scratch, tools.criu)?;
+    chain::complete(archive, &scratch, plan::layout_for(tools.criu))?;
     let unpacked = began.elapsed();
     let root = RestoreRoot::prepare(reservation.config(), &reservation.restore_root())?;
     let inherited = Inherited::collect(&plan, tools.progress)?;

@@ -11,6 +11,7 @@ use floe_snapshot_format::Source;
 use floe_snapshot_format::criu::pagemap;
 
 use crate::checkpoint::Tools;
+use crate::checkpoint::rounds::MEMORY_KEY;
 use crate::checkpoint::seal::{CHOICES_KEY, OUTSIDE_KEY, layout, layout_of};
 use crate::criu::Criu;
 use crate::error::{Error, Result};
@@ -83,6 +84,12 @@ impl Plan {
             what,
             hint: "restore it with the floe that wrote it, or a newer one".to_owned(),
         };
+        if manifest.extra.contains_key(MEMORY_KEY) {
+            return Err(Error::Unfit {
+                what: "it holds memory only: the first round of a dump in several".to_owned(),
+                hint: "restore the dump that was made with --parent-path on top of it".to_owned(),
+            });
+        }
         let foreign = !manifest.extra.contains_key(OUTSIDE_KEY);
         if manifest.cpu.architecture != std::env::consts::ARCH {
             return Err(Error::Unfit {
@@ -225,6 +232,11 @@ impl Plan {
         }
         Ok(found)
     }
+}
+
+/// The layout of page maps that this CRIU reads.
+pub(super) fn layout_for(criu: &Criu) -> pagemap::Layout {
+    layout(criu.version().page_wire())
 }
 
 /// The container's folder in the hierarchy `name`, which is named as its mount point is.

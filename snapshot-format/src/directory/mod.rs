@@ -35,6 +35,9 @@ use crate::sink::{Destination, Sink};
 /// The folder of what is floe's own.
 const OWN: &str = "floe";
 
+/// CRIU's link to the folder of the dump before.
+const PARENT: &str = "parent";
+
 /// The folder of the images among an archive's members.
 const IMAGES: &str = "checkpoint";
 
@@ -53,7 +56,7 @@ fn place_of(name: &str) -> PathBuf {
 
 /// Whether a file or folder of this name in the folder is part of a snapshot.
 fn is_part(name: &str) -> bool {
-    name.ends_with(".img") || matches!(name, OWN | "descriptors.json" | "parent") || BESIDE.contains(&name)
+    name.ends_with(".img") || matches!(name, OWN | PARENT | "descriptors.json") || BESIDE.contains(&name)
 }
 
 /// Reads a manifest.
@@ -83,12 +86,19 @@ pub struct DirectoryPath {
     path: PathBuf,
     /// Whether the folder was made for the snapshot.
     fresh: AtomicBool,
+    /// Where the folder of the dump before lies, from this one.
+    parent: Option<PathBuf>,
 }
 
 impl DirectoryPath {
     /// The folder `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), fresh: AtomicBool::new(false) }
+        Self { path: path.into(), fresh: AtomicBool::new(false), parent: None }
+    }
+
+    /// The folder `path`, with a link by which CRIU finds the dump before, `parent` from there.
+    pub fn with_parent(path: impl Into<PathBuf>, parent: impl Into<PathBuf>) -> Self {
+        Self { parent: Some(parent.into()), ..Self::new(path) }
     }
 }
 
@@ -96,6 +106,11 @@ impl Destination for DirectoryPath {
     fn begin(&self, _: &Head, options: WriterOptions) -> Result<Box<dyn Sink>> {
         let staging = staging::Staging::create(&self.path)?;
         self.fresh.store(staging.is_fresh(), Ordering::Relaxed);
+        if let Some(parent) = &self.parent {
+            let link = staging.folder().join(PARENT);
+            std::os::unix::fs::symlink(parent, &link)
+                .map_err(|source| Error::io("link", &self.path, source))?;
+        }
         Ok(Box::new(sink::DirectorySink::new(staging, options)?))
     }
 
@@ -123,6 +138,9 @@ impl Destination for DirectoryPath {
             {
                 return Err(Error::io("remove", &path, source));
             }
+        }
+        if self.parent.is_some() {
+            let _ = std::fs::remove_file(folder.join(PARENT));
         }
         let own = folder.join(OWN);
         std::fs::remove_dir_all(&own).map_err(|source| Error::io("remove", &own, source))?;

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -85,6 +86,31 @@ impl Directory {
         let path = path.to_owned();
         let contents = Contents::new(head, manifest, digest, totals);
         Ok(Self { path, root, contents, foreign: is_foreign, checked })
+    }
+
+    /// The snapshot that this one leaves pages to, by CRIU's link `parent`. That has to lead to a folder beside this one: a
+    /// folder from elsewhere could else have pages of any dump on this host become its own.
+    ///
+    /// # Errors
+    /// [`Error::Parent`] if it leads elsewhere; as [`Directory::open`].
+    pub fn before(&self) -> Result<Option<Self>> {
+        let link = match rustix::fs::readlinkat(&self.root, super::PARENT, Vec::new()) {
+            Ok(link) => PathBuf::from(std::ffi::OsString::from_vec(link.into_bytes())),
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(source) => return Err(Error::io("read", &self.path.join(super::PARENT), source.into())),
+        };
+        let mut parts = link.components();
+        let (up, beside, end) = (parts.next(), parts.next(), parts.next());
+        match (up, beside, end) {
+            (Some(Component::ParentDir), Some(Component::Normal(name)), None) => {
+                let path = self.path.join("..").join(name);
+                if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) {
+                    return Err(Error::Parent { path: self.path.clone(), link });
+                }
+                Ok(Some(Self::open(&path)?))
+            }
+            _ => Err(Error::Parent { path: self.path.clone(), link }),
+        }
     }
 
     fn damaged(&self, member: &Member, what: impl Into<String>) -> Error {
@@ -261,6 +287,10 @@ impl Source for Directory {
         &self.contents
     }
 
+    fn parent(&self) -> Result<Option<Box<dyn Source>>> {
+        Ok(self.before()?.map(|parent| Box::new(parent) as Box<dyn Source>))
+    }
+
     fn read(&self, name: &MemberName) -> Result<Vec<u8>> {
         let member = self.member(name)?;
         readable_whole(member)?;
@@ -320,6 +350,9 @@ impl Source for Directory {
             Ok(())
         })?;
         self.nothing_else()?;
+        if let Some(before) = self.before()? {
+            before.verify(progress)?;
+        }
         foreign::check(self.manifest(), &|name| {
             let name = MemberName::new(&format!("{}/{name}", super::IMAGES)).ok()?;
             self.read(&name).ok()

@@ -57,7 +57,7 @@ pub struct Arguments {
 
 pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let json = arguments.watched.json();
-    let report = in_form(json, make(globals, arguments))?;
+    let Some(report) = in_form(json, make(globals, arguments))? else { return Ok(ExitCode::SUCCESS) };
     if json {
         say(&format!("{}\n", serde_json::to_string(&report)?))?;
     } else if !arguments.place.typed().is_runcs() {
@@ -67,23 +67,30 @@ pub fn run(globals: &Globals, arguments: &Arguments) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Report> {
+/// The report; `None` of a round that holds memory only.
+fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Option<Report>> {
     let typed = arguments.place.typed();
     let destination = match typed {
         Typed::Place(place) => places::destination(place)?,
-        Typed::Images(folder) => Box::new(DirectoryPath::new(folder)),
+        Typed::Images(folder) => Box::new(match &arguments.place.parent_path {
+            Some(parent) => DirectoryPath::with_parent(folder, parent),
+            None => DirectoryPath::new(folder),
+        }),
     };
     let mut container = container(globals, &arguments.id)?;
     let criu = Criu::locate(globals.criu.as_deref())?;
-    if arguments.place.pre_dump || arguments.place.parent_path.is_some() {
-        checkpoint::needs_tracking(&criu)?;
-        anyhow::bail!("a dump in several rounds is not there yet; checkpoint the container whole");
-    }
     let shown = Shown::new(arguments.watched.progress, globals);
     let cancel = cancel_on_signals()?;
     let records = Records::of(&globals.root);
     let tools = Tools { criu: &criu, records: &records, progress: &shown, cancel: Some(&cancel) };
-    let result = checkpoint::checkpoint(&mut container, &*destination, &options(arguments)?, tools);
+    let mut options = options(arguments)?;
+    options.extra.before = arguments.place.before()?;
+    if arguments.place.pre_dump {
+        let result = checkpoint::pre_dump(&mut container, &*destination, &options, tools);
+        shown.finish();
+        return Ok(result.map(|()| None)?);
+    }
+    let result = checkpoint::checkpoint(&mut container, &*destination, &options, tools);
     shown.finish();
     let report = result?;
     if typed.is_runcs()
@@ -93,7 +100,7 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<Report> {
         // As runc leaves it: the name is free. The snapshot is whole, so that is no failure.
         tracing::warn!("{} could not be removed: {error}; `floe delete` does it", arguments.id);
     }
-    Ok(report)
+    Ok(Some(report))
 }
 
 fn options(arguments: &Arguments) -> anyhow::Result<Options> {

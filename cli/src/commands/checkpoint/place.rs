@@ -1,7 +1,8 @@
 //! Where the snapshot goes: to a place of any kind, or into a folder in runc's form.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use anyhow::bail;
 use clap::Args;
 
 /// The place.
@@ -17,10 +18,10 @@ pub struct Place {
     #[arg(long, value_name = "DIR")]
     pub work_path: Option<PathBuf>,
     /// Dump memory only, and let the container run on: the first round of a dump in several.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "to")]
     pub pre_dump: bool,
     /// The folder of the round before, relative to that of the images.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "to")]
     pub parent_path: Option<PathBuf>,
 }
 
@@ -53,6 +54,32 @@ impl<'a> Typed<'a> {
 }
 
 impl Place {
+    /// The folder of the round before, as it is reached from here.
+    pub fn before(&self) -> anyhow::Result<Option<PathBuf>> {
+        let (Typed::Images(images), Some(parent)) = (self.typed(), &self.parent_path) else {
+            return Ok(None);
+        };
+        if parent.is_absolute() {
+            bail!(
+                "--parent-path {}: it is relative to the folder of images, so that both can be moved; name it as ../NAME",
+                parent.display()
+            );
+        }
+        // The folder of images need not be there yet.
+        let mut place = match std::fs::canonicalize(images) {
+            Ok(place) => place,
+            Err(_) => std::path::absolute(images)?,
+        };
+        for part in parent.components() {
+            match part {
+                Component::ParentDir => drop(place.pop()),
+                Component::Normal(name) => place.push(name),
+                _ => {}
+            }
+        }
+        Ok(Some(place))
+    }
+
     /// Where it goes.
     pub fn typed(&self) -> Typed<'_> {
         Typed::of(self.to.as_deref(), self.image_path.as_deref())

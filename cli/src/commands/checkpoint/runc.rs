@@ -54,7 +54,7 @@ impl Told {
     /// As the bridge takes it.
     pub fn extra(&self, work: Option<PathBuf>) -> Extra {
         let criu = CriuOptions::of(&self.criu_option);
-        Extra { work, cgroups: self.cgroups(), empty_network: self.empty_network(), criu }
+        Extra { work, cgroups: self.cgroups(), empty_network: self.empty_network(), criu, before: None }
     }
 
     /// Whether the network namespace is left empty.
