@@ -22,7 +22,7 @@ fn images_and_logs_are_where_an_engine_wants_them() {
         assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "", ""), "{said:?}");
         bundle.ask_ok("check");
     }
-    place.ok(words("checkpoint", &[&name]));
+    place.ok(words("checkpoint", &["--auto-dedup", &name]));
     assert!(place.state(&name).is_none(), "as with runc, the name is free");
     assert_eq!(names(&work), ["dump.log", "stats-dump"]);
     let found = names(&images);
@@ -39,6 +39,7 @@ fn images_and_logs_are_where_an_engine_wants_them() {
         &[
             "--detach",
             "--no-subreaper",
+            "--auto-dedup",
             "--no-pivot",
             "--bundle",
             &word(bundle.path()),

@@ -23,6 +23,9 @@ pub struct Place {
     /// The folder of the round before, relative to that of the images.
     #[arg(long, value_name = "DIR", conflicts_with = "to")]
     pub parent_path: Option<PathBuf>,
+    /// Accepted for compatibility: the images of the round before are only read.
+    #[arg(long, hide = true)]
+    pub auto_dedup: bool,
 }
 
 /// The folder that runc writes to where none is named.
