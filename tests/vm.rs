@@ -85,7 +85,9 @@ fn long_rootless_on_version_2() {
     Machine::new("programs").large(1800, 2048).with_programs(&["rootless"]).run();
 }
 
+/// What changed between two dumps, which only some kernels track.
 #[test]
-fn dumps_in_several_rounds() {
-    run("rounds", "plain");
+#[ignore = "a guest that is emulated: two minutes; make test-long"]
+fn long_dumps_in_several_rounds() {
+    Machine::new("rounds").run();
 }
