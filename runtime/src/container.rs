@@ -317,7 +317,7 @@ impl Container {
         }
         self.cgroup.destroy()?;
         if network::is_needed(self.config()) {
-            match network::take_back(&self.folder) {
+            match network::take_back(&self.folder, self.record.checkpointed) {
                 Err(error) if force => tracing::warn!("{}", error.in_full()),
                 other => other?,
             }
@@ -333,6 +333,34 @@ impl Container {
         self.folder.remove()?;
         hooks::run_all("poststop", &self.record.config.hooks.poststop, &state);
         Ok(())
+    }
+
+    /// Before a checkpoint ends it: its network outlives it until [`Container::release_network`], so that no interface of the
+    /// host ends with it.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub fn hold_network(&self) -> Result<()> {
+        match self.init_pid().filter(|_| network::is_needed(self.config())) {
+            Some(init) => network::hold(&self.folder, init),
+            None => Ok(()),
+        }
+    }
+
+    /// After a checkpoint, which has ended it or has not: the network of one that has ended is taken back (pairs are removed,
+    /// interfaces of the host given back), so that it can be restored before it is deleted.
+    ///
+    /// # Errors
+    /// As [`Container::delete`].
+    pub fn release_network(&self) -> Result<()> {
+        if !network::is_needed(self.config()) {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        match self.status() {
+            Status::Stopped => network::take_back(&self.folder, true),
+            _ => network::let_go(&self.folder),
+        }
     }
 
     /// Freezes every process.

@@ -158,6 +158,8 @@ pub(crate) fn plan(
 pub struct Reservation {
     pub(crate) half: Half,
     pub(crate) undo: Undo,
+    /// The network that was made for it.
+    pub(crate) ahead: Option<network::Ahead>,
 }
 
 impl Reservation {
@@ -193,6 +195,27 @@ impl Reservation {
         self.half.mounted(pid).map(drop)
     }
 
+    /// Makes the network namespace of processes to come, with the interfaces, addresses and routes of the configuration;
+    /// `None` where the configuration asks for none of them. Nothing gets in or out of it before
+    /// [`Reservation::open_network`].
+    ///
+    /// # Errors
+    /// [`Error::NoInterface`](crate::Error::NoInterface), [`Error::InterfaceExists`](crate::Error::InterfaceExists),
+    /// [`Error::Network`](crate::Error::Network).
+    pub fn make_network(&mut self) -> Result<Option<OwnedFd>> {
+        self.ahead = network::Ahead::make(&self.half.record.config, &self.half.folder)?;
+        self.ahead.as_ref().map(network::Ahead::descriptor).transpose()
+    }
+
+    /// Lets packets in and out of the network that was made, now that everything is in its place.
+    ///
+    /// # Errors
+    /// [`Error::Network`](crate::Error::Network).
+    pub fn open_network(&self) -> Result<()> {
+        let open = |ahead: &network::Ahead| ahead.open(&self.half.record.config, &self.half.folder);
+        self.ahead.as_ref().map_or(Ok(()), open)
+    }
+
     /// Sets the limits of the configuration, now that everything is in its place.
     ///
     /// # Errors
@@ -217,7 +240,7 @@ impl Reservation {
     /// # Errors
     /// As [`Store::container`](crate::Store::container).
     pub fn keep(self) -> Result<Container> {
-        let Self { half, undo } = self;
+        let Self { half, undo, .. } = self;
         undo.keep();
         if let Err(error) = half.folder.remove_file(JOURNAL) {
             // The next command does it, when this process is gone.

@@ -140,7 +140,7 @@ impl Store {
                 cgroup.destroy()?;
             }
         }
-        if let Err(error) = network::take_back(&folder) {
+        if let Err(error) = network::take_back(&folder, false) {
             tracing::warn!("{}", error.in_full());
         }
         folder.remove()
@@ -201,7 +201,7 @@ impl Store {
         }
         let mut undo = Undo::default();
         let half = self.begin(id, blueprint, Some(Journal::begin(Verb::Restore, false)?), &mut undo)?;
-        Ok(Reservation { half, undo })
+        Ok(Reservation { half, undo, ahead: None })
     }
 
     /// The name is taken and written down, before anything else of the container is made.
@@ -239,7 +239,7 @@ impl Store {
         undo.push("remove the container's folder", move || removed.remove());
         if network::is_needed(&record.config) {
             let folder = folder.clone();
-            undo.push("take the container's network back", move || network::take_back(&folder));
+            undo.push("take the container's network back", move || network::take_back(&folder, true));
         }
         match cgroup.claim() {
             // What is in there is not to be touched.
@@ -333,6 +333,9 @@ impl Store {
                 cgroup.destroy()?;
                 if let Some(group) = resctrl::Group::of(&record.config, id)? {
                     group.remove()?;
+                }
+                if network::is_needed(&record.config) {
+                    network::take_back(&folder, true)?;
                 }
                 return folder.remove();
             }

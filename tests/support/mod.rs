@@ -54,6 +54,13 @@ impl Place {
         self.criu = Some(criu);
     }
 
+    /// A place whose floe does from the beginning.
+    pub fn with_newest_criu(name: &str) -> Self {
+        let mut place = Self::new(name);
+        place.with_next_criu();
+        place
+    }
+
     /// The folder that all of this test's files are in.
     pub fn path(&self) -> &Path {
         self.folder.path()

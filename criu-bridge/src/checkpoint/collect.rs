@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use floe_runtime::Container;
-use floe_runtime::config::network::NetworkKind;
 use floe_runtime::config::{Config, NamespaceKind};
 
 use super::options::{Options, Tcp};
@@ -51,9 +50,8 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
     let host = std::process::id().cast_signed();
     let own_cgroups = tasks::namespace(init, "cgroup")? != tasks::namespace(host, "cgroup")?;
     let mounts = outside::mounts_of(&tasks::mounts(init)?, &tasks::mounts(host)?, own_cgroups);
-    let blockers = interfaces(container.config());
-    if !blockers.is_empty() {
-        return Err(Error::Blocked(blockers));
+    if let Some(blocker) = interfaces(container.config()) {
+        return Err(Error::Blocked(vec![blocker]));
     }
     Ok(Plan {
         init,
@@ -74,12 +72,15 @@ pub(crate) fn processes(container: &Container, init: i32) -> Result<Vec<i32>> {
     Ok(std::iter::once(init).chain(listed.filter(|pid| *pid != init)).collect())
 }
 
-/// Namespaces that the configuration names by path, of the kinds that CRIU can leave to others.
+/// Namespaces that the configuration names by path, of the kinds that CRIU can leave to others; and a network that floe has
+/// made from outside, as it will again.
 fn joined(container: &Container, init: i32) -> Result<Vec<(OutsideNamespace, u64)>> {
     let mut found = Vec::new();
     for (namespace, key) in [(NamespaceKind::Network, "extRootNetNS"), (NamespaceKind::Pid, "extRootPidNS")] {
         let kind = namespace.proc_name();
-        if container.config().namespace(namespace).is_some_and(|namespace| namespace.path.is_some()) {
+        let config = container.config();
+        let made = namespace == NamespaceKind::Network && floe_runtime::network_is_made(config);
+        if config.namespace(namespace).is_some_and(|namespace| made || namespace.path.is_some()) {
             let namespace = OutsideNamespace { kind: kind.to_owned(), key: key.to_owned() };
             found.push((namespace, tasks::namespace(init, kind)?));
         }
@@ -87,21 +88,16 @@ fn joined(container: &Container, init: i32) -> Result<Vec<(OutsideNamespace, u64
     Ok(found)
 }
 
-/// Interfaces that floe gave the container: their other ends, and what the host lends, are not brought back yet. A
-/// container that could not be restored is better left running.
-fn interfaces(config: &Config) -> Vec<Blocker> {
-    let outward =
-        config.networks.iter().enumerate().filter(|(_, network)| network.kind != NetworkKind::Loopback);
-    let given = outward.map(|(number, _)| format!("networks[{number}]"));
-    let lent = config.net_devices.keys().map(|name| format!("linux.netDevices.{name}"));
-    given
-        .chain(lent)
-        .map(|key| Blocker {
-            pid: None,
-            process: String::new(),
-            what: "has an interface that leads out of it, which is not brought back yet:".to_owned(),
-            on: key,
-            hint: "join a network namespace that is made outside (`path` of the namespace)".to_owned(),
-        })
-        .collect()
+/// A network that is made before the processes belongs to floe's user namespace: in one of their own they would have
+/// fewer rights over it than before. A container that could not be restored is better left running.
+fn interfaces(config: &Config) -> Option<Blocker> {
+    let made = floe_runtime::network_is_made(config) && config.creates(NamespaceKind::Network);
+    (made && config.namespace(NamespaceKind::User).is_some()).then(|| Blocker {
+        pid: None,
+        process: String::new(),
+        what: "has a user namespace and interfaces that floe made, which are not brought back together:"
+            .to_owned(),
+        on: "networks, routes or linux.netDevices".to_owned(),
+        hint: "join a network namespace that is made outside (`path` of the namespace)".to_owned(),
+    })
 }

@@ -168,9 +168,13 @@ fn frozen(
     let watch = tools.records.watch()?;
     let froze = Cell::new(false);
     let leave_running = options.leave_running;
+    container.hold_network()?;
     let job = Job { plan: &plan, tools, destination, leave_running, snapshot, froze: &froze };
     let result = run(container, options, job, &watch);
     watch.end();
+    if let Err(failure) = container.release_network() {
+        tools.progress.warn(&format!("its network is still there until it is deleted: {failure}"));
+    }
     result.map_err(|error| {
         let as_before = set_back(container, was_paused, tools.progress);
         if froze.get() && as_before { error.set_running_again() } else { error }

@@ -7,12 +7,13 @@ use crate::tasks;
 pub(super) fn missing(scene: &Scene<'_>) -> Vec<Finding> {
     let Some(root) = scene.root() else { return Vec::new() };
     let host = std::process::id().cast_signed();
-    let joined = scene.config.is_some_and(|config| {
-        config
-            .namespace(floe_runtime::config::NamespaceKind::Network)
-            .is_some_and(|network| network.path.is_some())
+    // A network that is made outside is not in the images.
+    let outside = scene.config.is_some_and(|config| {
+        let given = config.namespace(floe_runtime::config::NamespaceKind::Network);
+        given.is_some_and(|network| network.path.is_some()) || floe_runtime::network_is_made(config)
     });
-    let own_network = !joined && tasks::namespace(root.pid, "net").ok() != tasks::namespace(host, "net").ok();
+    let own_network =
+        !outside && tasks::namespace(root.pid, "net").ok() != tasks::namespace(host, "net").ok();
     let tmpfs = scene.mounts.iter().any(|mount| mount.fs_type == "tmpfs" && mount.root == "/");
     needed(own_network, tmpfs)
 }

@@ -24,8 +24,9 @@ pub(crate) struct Inherited {
 
 impl Inherited {
     /// Opens everything. Nothing was started yet.
-    pub(crate) fn collect(plan: &Plan, progress: &dyn Progress) -> Result<Self> {
-        let mut all = Self { fds: plan.namespaces()?, positions: Vec::new() };
+    /// `network` is the namespace that was made for it.
+    pub(crate) fn collect(plan: &Plan, network: Option<OwnedFd>, progress: &dyn Progress) -> Result<Self> {
+        let mut all = Self { fds: plan.namespaces(network)?, positions: Vec::new() };
         for (number, target) in plan.outside.stdio.iter().enumerate().take(3) {
             let taken = all.fds.iter().any(|(key, _)| key == target);
             if target.starts_with("pipe:[") && !taken {

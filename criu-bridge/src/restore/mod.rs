@@ -14,6 +14,7 @@ mod chain;
 mod foreign;
 mod inherit;
 mod joined;
+mod outside;
 mod plan;
 mod privileges;
 mod request;
@@ -137,7 +138,7 @@ pub fn restore(
         _ => None,
     };
     // The name is taken first: that it is taken already is known before a gigabyte is unpacked.
-    let reservation = store.reserve(id, plan.blueprint())?;
+    let mut reservation = store.reserve(id, plan.blueprint())?;
     let scratch = unpack(archive, tools)?;
     if !plan.own {
         privileges::check(&|name| scratch.read(name).ok(), &plan.config)?;
@@ -146,7 +147,8 @@ pub fn restore(
     chain::complete(archive, &scratch, plan::layout_for(tools.criu))?;
     let unpacked = began.elapsed();
     let root = RestoreRoot::prepare(reservation.config(), &reservation.restore_root())?;
-    let inherited = Inherited::collect(&plan, tools.progress)?;
+    let network = outside::network(&mut reservation, &plan)?;
+    let inherited = Inherited::collect(&plan, network, tools.progress)?;
     inherited.adapt(&scratch)?;
     let holds_stdout = inherited.holds_stdout();
 
@@ -376,6 +378,8 @@ impl Handler for Restoring<'_> {
                     }
                 }
             }
+            // The last one that CRIU heeds, with nothing left to be done for connections.
+            "network-unlock" => self.reservation.open_network()?,
             "pre-resume" => self.enter(Phase::Resume),
             _ => {}
         }

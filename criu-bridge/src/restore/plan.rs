@@ -213,10 +213,23 @@ impl Plan {
         })
     }
 
-    /// The namespaces that the container shares with others, opened where the configuration has them now.
-    pub(crate) fn namespaces(&self) -> Result<Vec<(String, OwnedFd)>> {
+    /// Whether a network namespace has to be there before its processes, joined or made.
+    pub(crate) fn network_is_outside(&self) -> bool {
+        self.outside.namespaces.iter().any(|namespace| namespace.kind == "net")
+    }
+
+    /// The namespaces that the container shares with others, opened where the configuration has them now; `network` is
+    /// the one that floe has made of the configuration.
+    pub(crate) fn namespaces(&self, network: Option<OwnedFd>) -> Result<Vec<(String, OwnedFd)>> {
         let mut found = Vec::new();
+        let mut network = network;
         for namespace in &self.outside.namespaces {
+            if namespace.kind == "net"
+                && let Some(made) = network.take()
+            {
+                found.push((namespace.key.clone(), made));
+                continue;
+            }
             let kind = if namespace.kind == "pid" { NamespaceKind::Pid } else { NamespaceKind::Network };
             let path = self.config.namespace(kind).and_then(|given| given.path.clone()).ok_or_else(|| {
                 Error::Unfit {

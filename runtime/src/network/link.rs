@@ -19,6 +19,9 @@ const SKIP_STATS: u32 = 8;
 /// `IFF_UP` of `netdevice(7)`.
 const UP: u32 = libc::IFF_UP as u32;
 
+/// `IFF_RUNNING` of `netdevice(7)`.
+const RUNNING: u32 = libc::IFF_RUNNING as u32;
+
 /// The number of the loopback interface: it is the first in each network namespace (`LOOPBACK_IFINDEX` of the kernel).
 pub(super) const LOOPBACK_INDEX: u32 = 1;
 
@@ -137,6 +140,20 @@ pub(super) fn counted(
     match socket.get(Request::link(libc::RTM_GETLINK, 0, named)) {
         Err(error) if error.is(Errno::NODEV) => Ok(None),
         other => Ok(other?.as_ref().map(|reply| (Link::of(reply), Counters::of(reply)))),
+    }
+}
+
+/// Whether the interface of this name carries packets (`IFF_RUNNING` of `netdevice(7)`); `false` where there is none.
+pub(super) fn runs(socket: &mut Socket, name: &InterfaceName) -> Result<bool, NetlinkError> {
+    let attributes =
+        vec![Attribute::text(IFLA_IFNAME, name.as_str()), Attribute::number(IFLA_EXT_MASK, SKIP_STATS)];
+    let flags = |reply: &Reply| {
+        let [.., e, f, g, h, _, _, _, _] = reply.header::<HEADER>();
+        u32::from_ne_bytes([e, f, g, h])
+    };
+    match socket.get(Request::link(libc::RTM_GETLINK, 0, attributes)) {
+        Err(error) if error.is(Errno::NODEV) => Ok(false),
+        other => Ok(other?.is_some_and(|reply| flags(&reply) & RUNNING != 0)),
     }
 }
 

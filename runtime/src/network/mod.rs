@@ -20,8 +20,9 @@
 //! `delete`, and a `delete` after a killed floe all undo it the same way. Pairs are removed. A `host-device` goes back
 //! to the host under its name, with the addresses and settings that it had; until then a mount in the container's
 //! folder keeps the namespace alive, since the kernel brings only hardware back by itself, and ends all else with the
-//! namespace. What `linux.netDevices` names is brought back when the creation fails, and never afterwards: the
-//! specification leaves that to the owner of the namespace, and to the kernel. What was added to a namespace that the
+//! namespace. What `linux.netDevices` names is brought back when the creation fails and when a checkpoint ends the
+//! container (whose restore will ask for it), and never else: the specification leaves that to the owner of the namespace,
+//! and to the kernel. What was added to a namespace that the
 //! container only joined (routes, addresses of the loopback interface) is taken out of it; its loopback interface stays
 //! up, for others may use it by then.
 //!
@@ -30,6 +31,7 @@
 //! looks the same; and one that was a port of a bridge or a bond on the host comes back without that.
 
 mod address;
+mod ahead;
 mod link;
 mod namespace;
 mod netlink;
@@ -39,8 +41,9 @@ mod route;
 mod setup;
 mod usage;
 
+pub(crate) use ahead::Ahead;
 pub use netlink::NetlinkError;
-pub(crate) use notes::{settle, take_back};
+pub(crate) use notes::{hold, let_go, settle, take_back};
 pub(crate) use setup::set_up;
 pub use usage::InterfaceUse;
 pub(crate) use usage::usage;
@@ -51,6 +54,12 @@ use crate::error::Error;
 /// Whether the parent has anything to do for this container's network.
 pub(crate) fn is_needed(config: &Config) -> bool {
     plan::Plan::is_needed(config)
+}
+
+/// Whether interfaces or routes of this configuration are made by floe, so that they have to be made anew at a restore.
+#[must_use]
+pub fn is_made(config: &Config) -> bool {
+    is_needed(config)
 }
 
 /// For `map_err`: what could not be done, and to which interface.

@@ -38,6 +38,24 @@ impl Namespace {
         Self::open(Path::new("/proc/thread-self/ns/net"))
     }
 
+    /// A new one, with nothing but a loopback interface that is down: a thread of its own makes it, and ends.
+    pub(super) fn new() -> Result<Self> {
+        std::thread::scope(|scope| {
+            let made = scope.spawn(|| {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+                    .map_err(Error::at("unshare", "a network namespace"))?;
+                Self::here()
+            });
+            made.join().unwrap_or_else(|_| {
+                Err(Error::call(
+                    "unshare",
+                    "a network namespace",
+                    std::io::Error::other("its thread panicked"),
+                ))
+            })
+        })
+    }
+
     /// A process's.
     pub(super) fn of_process(pid: Pid) -> Result<Self> {
         Self::open(Path::new(&format!("/proc/{pid}/ns/net")))
@@ -55,7 +73,8 @@ impl Namespace {
         Ok(Some(namespace).filter(|_| about.filesystem_type() == NSFS))
     }
 
-    fn open(path: &Path) -> Result<Self> {
+    /// The one that `path` leads to.
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::at("open", path))?;
         let about = file.metadata().map_err(Error::at("stat", path))?;
         Ok(Self { fd: file.into(), id: NamespaceId { device: about.dev(), inode: about.ino() } })

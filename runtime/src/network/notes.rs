@@ -1,5 +1,6 @@
 //! What has been done for a container's network, written down before it is done, and how it is undone.
 
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::address::{self, Address};
@@ -47,6 +48,10 @@ pub(super) struct DeviceNote {
     pub(super) addresses: Vec<Address>,
     /// The hardware address that it is given.
     pub(super) new_mac: Option<MacAddress>,
+    /// Whether it is the namespace's for good, and comes back only where a checkpoint ends the container: its restore will
+    /// ask for it.
+    #[serde(default)]
+    pub(super) given: bool,
 }
 
 impl Notes {
@@ -60,7 +65,7 @@ impl Notes {
     }
 
     /// Undoes everything, as far as it goes; the first failure is returned, and the others are warnings.
-    fn undo(&self, folder: &Folder) -> Result<()> {
+    fn undo(&self, folder: &Folder, given_too: bool) -> Result<()> {
         let home = Namespace::here()?;
         if home.id() != self.home {
             return Err(Error::Refused {
@@ -77,12 +82,12 @@ impl Notes {
                 let routes = self.routes.iter().rev().map(|route| take_out_route(&mut inside, route));
                 failures.extend(routes.filter_map(Result::err));
                 failures.extend(take_out_addresses(&mut inside, &self.addresses).err());
-                for device in self.devices.iter().rev() {
+                for device in self.devices.iter().rev().filter(|device| given_too || !device.given) {
                     failures.extend(device.give_back(&mut inside, &mut host, &home).err());
                 }
             }
             None => {
-                for device in &self.devices {
+                for device in self.devices.iter().filter(|device| given_too || !device.given) {
                     // Or it was never moved, or the kernel has brought it back.
                     if link::find(&mut host, &device.host).is_ok_and(|link| link.is_none()) {
                         tracing::warn!("interface {} ended with the container's network", device.host);
@@ -172,15 +177,16 @@ impl DeviceNote {
     }
 }
 
-/// Takes back what was done for the container in `folder`. Its processes have ended.
+/// Takes back what was done for the container in `folder`. Its processes have ended; with `given_too` by a checkpoint, and
+/// what `linux.netDevices` names comes back as well.
 ///
 /// # Errors
 /// [`Error::Network`], [`Error::InterfaceExists`]. The notes stay then, and this may be tried again.
-pub(crate) fn take_back(folder: &Folder) -> Result<()> {
+pub(crate) fn take_back(folder: &Folder, given_too: bool) -> Result<()> {
     let Some(notes) = folder.read_json::<Notes>(FILE, "note of a container's network")? else {
         return Ok(());
     };
-    notes.undo(folder)?;
+    notes.undo(folder, given_too)?;
     folder.release_namespace()?;
     folder.remove_file(FILE)
 }
@@ -199,12 +205,42 @@ pub(crate) fn settle(config: &Config, folder: &Folder) -> Result<()> {
     let Some(mut notes) = folder.read_json::<Notes>(FILE, "note of a container's network")? else {
         return Ok(());
     };
-    notes.devices.retain(|device| device.on_loan);
+    notes.devices.iter_mut().filter(|device| !device.on_loan).for_each(|device| device.given = true);
     notes.write(folder)?;
-    if notes.devices.is_empty() && notes.addresses.is_empty() && notes.routes.is_empty() {
-        folder.release_namespace()?;
+    notes.let_go(folder)
+}
+
+impl Notes {
+    /// Lets the namespace end with its processes, unless there is something in it to be brought back.
+    fn let_go(&self, folder: &Folder) -> Result<()> {
+        let lent = self.devices.iter().any(|device| !device.given);
+        if !lent && self.addresses.is_empty() && self.routes.is_empty() {
+            folder.release_namespace()?;
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// A checkpoint is about to end the container whose first process is `pid`: its network outlives it until it is taken back,
+/// so that no interface of the host ends with it.
+///
+/// # Errors
+/// [`Error::Call`].
+pub(crate) fn hold(folder: &Folder, pid: Pid) -> Result<()> {
+    let notes = folder.read_json::<Notes>(FILE, "note of a container's network")?;
+    if notes.is_none_or(|notes| notes.devices.is_empty()) || Namespace::held(folder.path())?.is_some() {
+        return Ok(());
+    }
+    Namespace::of_process(pid)?.hold(folder.path())
+}
+
+/// The checkpoint has not ended it.
+///
+/// # Errors
+/// [`Error::Call`].
+pub(crate) fn let_go(folder: &Folder) -> Result<()> {
+    let notes = folder.read_json::<Notes>(FILE, "note of a container's network")?;
+    notes.map_or(Ok(()), |notes| notes.let_go(folder))
 }
 
 /// Of these, settings that differ.

@@ -19,6 +19,24 @@ use crate::config::network::{InterfaceName, Route};
 use crate::error::{Error, Result};
 use crate::state::Folder;
 
+/// The host's end of a pair, which lets nothing through until it is opened.
+#[derive(Debug)]
+pub(super) struct Port {
+    index: u32,
+    name: InterfaceName,
+    pub(super) inside: InterfaceName,
+    alias: String,
+    hairpin: bool,
+}
+
+impl Port {
+    /// Brings it up, with a note of whose it is.
+    pub(super) fn open(&self, host: &mut Socket) -> Result<()> {
+        link::open_port(host, self.index, &self.alias, self.hairpin)
+            .map_err(cannot("bring it up", format!("interface {}", self.name)))
+    }
+}
+
 /// Does the parent's share of the network for the process `pid`, which is in the container's namespaces and waits.
 ///
 /// # Errors
@@ -28,7 +46,17 @@ pub(crate) fn set_up(config: &Config, folder: &Folder, pid: Pid) -> Result<()> {
     if !Plan::is_needed(config) {
         return Ok(());
     }
-    let namespace = Namespace::of_process(pid)?;
+    build(config, folder, &Namespace::of_process(pid)?, false).map(drop)
+}
+
+/// As [`set_up`], in a namespace that may have no process yet. With `closed`, nothing gets in through a pair before its
+/// port, which is returned, is opened.
+pub(super) fn build(
+    config: &Config,
+    folder: &Folder,
+    namespace: &Namespace,
+    closed: bool,
+) -> Result<Vec<Port>> {
     let home = Namespace::here()?;
     if namespace.id() == home.id() {
         return Err(Error::Refused {
@@ -40,19 +68,20 @@ pub(crate) fn set_up(config: &Config, folder: &Folder, pid: Pid) -> Result<()> {
     let host = Socket::here().map_err(cannot("ask the kernel", "interfaces of the host"))?;
     let there = link::names(&mut inside).map_err(cannot("list them", "interfaces of the container"))?;
     let plan = Plan::new(config, folder.path(), &there)?;
-    Setup { notes: Notes::new(&home), folder, namespace, host, inside }.run(&plan)
+    Setup { notes: Notes::new(&home), folder, namespace, host, inside, closed }.run(&plan)
 }
 
 struct Setup<'a> {
     folder: &'a Folder,
-    namespace: Namespace,
+    namespace: &'a Namespace,
     host: Socket,
     inside: Socket,
     notes: Notes,
+    closed: bool,
 }
 
 impl Setup<'_> {
-    fn run(mut self, plan: &Plan) -> Result<()> {
+    fn run(mut self, plan: &Plan) -> Result<Vec<Port>> {
         let bridges = plan.veths.iter().map(|veth| self.bridge(veth)).collect::<Result<Vec<_>>>()?;
         let devices = plan.devices.iter().map(|device| self.device(device)).collect::<Result<Vec<_>>>()?;
         let adds = !plan.routes.is_empty() || plan.loopback.is_some();
@@ -63,13 +92,15 @@ impl Setup<'_> {
         for (device, was) in plan.devices.iter().zip(devices) {
             self.move_in(device, was)?;
         }
+        let mut ports = Vec::new();
         for (veth, bridge) in plan.veths.iter().zip(bridges) {
-            self.make_veth(veth, bridge)?;
+            ports.extend(self.make_veth(veth, bridge)?);
         }
         if let Some(addresses) = &plan.loopback {
             self.loopback(addresses, plan.joined)?;
         }
-        plan.routes.iter().try_for_each(|route| self.route(route, plan.joined))
+        plan.routes.iter().try_for_each(|route| self.route(route, plan.joined))?;
+        Ok(ports)
     }
 
     /// The number of a pair's bridge. The pair's name on the host has to be free.
@@ -121,6 +152,7 @@ impl Setup<'_> {
             was,
             addresses,
             new_mac: device.settings.mac_address,
+            given: false,
         });
         self.notes.write(self.folder)?;
         link::move_to(&mut self.host, index, self.namespace.fd(), &device.inside)
@@ -131,7 +163,8 @@ impl Setup<'_> {
         self.address(&device.inside, link.index, &all, &device.addressing.gateways)
     }
 
-    fn make_veth(&mut self, veth: &VethPlan, bridge: Option<u32>) -> Result<()> {
+    /// Makes a pair. Its port is open already, or it is returned.
+    fn make_veth(&mut self, veth: &VethPlan, bridge: Option<u32>) -> Result<Option<Port>> {
         self.notes.veths.push(VethNote { host: veth.host.clone(), mac_address: veth.host_mac });
         self.notes.write(self.folder)?;
         let on = format!("interface {}", veth.host);
@@ -143,12 +176,21 @@ impl Setup<'_> {
         let port = self.on_host(&veth.host)?;
         let port =
             port.ok_or_else(|| Error::NoInterface { what: "interface", name: veth.host.to_string() })?;
-        let alias = format!("{} of {}", veth.inside, self.folder.path().display());
-        link::open_port(&mut self.host, port.index, &alias, veth.hairpin)
-            .map_err(cannot("bring it up", on))?;
+        let port = Port {
+            index: port.index,
+            name: veth.host.clone(),
+            inside: veth.inside.clone(),
+            alias: format!("{} of {}", veth.inside, self.folder.path().display()),
+            hairpin: veth.hairpin,
+        };
+        // First, so that the other end is a working one from the moment that it is up.
+        if !self.closed {
+            port.open(&mut self.host)?;
+        }
         let link = self.in_container(&veth.inside)?;
         let addresses: Vec<Address> = veth.addressing.addresses.iter().copied().map(Address::new).collect();
-        self.address(&veth.inside, link.index, &addresses, &veth.addressing.gateways)
+        self.address(&veth.inside, link.index, &addresses, &veth.addressing.gateways)?;
+        Ok(self.closed.then_some(port))
     }
 
     /// Gives an interface in the container its addresses, brings it up, and makes its routers the default ones.

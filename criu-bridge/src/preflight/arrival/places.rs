@@ -45,6 +45,10 @@ pub(super) fn namespaces(arrival: &Arrival<'_>) -> Vec<Finding> {
                     "make it, or give another path in config.json",
                 ));
             }
+            // It is made of the configuration, as it was.
+            None if kind == NamespaceKind::Network && floe_runtime::network_is_made(config) => {
+                found.extend((!shared).then(network_in_images));
+            }
             None if shared => {
                 let what = format!("it shared its {name} namespace, and the bundle names none to join");
                 let hint = "give the namespace a path in the bundle's config.json";
@@ -54,6 +58,15 @@ pub(super) fn namespaces(arrival: &Arrival<'_>) -> Vec<Finding> {
         }
     }
     found
+}
+
+fn network_in_images() -> Finding {
+    Finding::general(
+        "network-in-images",
+        "its network is in its images, and the bundle has floe make one:",
+        "networks, routes or linux.netDevices",
+        "take those out of the bundle's configuration, or name a network namespace to join there",
+    )
 }
 
 #[cfg(test)]

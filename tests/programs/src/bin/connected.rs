@@ -6,6 +6,8 @@
 //!   what came out.
 //! - `unix NAME`: a datagram socket that is connected to somebody else's with the abstract name NAME. `TOKEN send TEXT`
 //!   sends TEXT there.
+//! - `listen ADDRESS` and `connect ADDRESS`: a TCP socket, `ADDRESS:PORT`. `TOKEN accept` takes the next connection to it,
+//!   `TOKEN close` closes it; `TOKEN send TEXT` writes TEXT, `TOKEN receive NUMBER` answers with so many bytes that came.
 //! - `file`: a file that has lost the name by which it was opened, and kept another. `TOKEN send TEXT` appends TEXT, and
 //!   answers with all that is in it.
 
@@ -15,6 +17,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use floe_test_programs::door::Door;
@@ -23,7 +26,12 @@ enum Held {
     Connection { near: TcpStream, far: TcpStream },
     Socket(UnixDatagram),
     File(File),
+    Listener { listener: TcpListener, stream: Option<TcpStream> },
+    Peer(TcpStream),
 }
+
+/// What has not come by then does not come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -31,8 +39,17 @@ fn main() -> Result<()> {
     let (folder, mut held) = match words.as_slice() {
         ["--dir", folder, "tcp"] => (folder, connection()?),
         ["--dir", folder, "unix", name] => (folder, socket(name)?),
+        ["--dir", folder, "listen", address] => {
+            let listener = TcpListener::bind(address).with_context(|| format!("listen at {address}"))?;
+            (folder, Held::Listener { listener, stream: None })
+        }
+        ["--dir", folder, "connect", address] => {
+            let peer = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
+            peer.set_read_timeout(Some(PATIENCE))?;
+            (folder, Held::Peer(peer))
+        }
         ["--dir", folder, "file"] => (folder, file(Path::new(folder))?),
-        _ => bail!("usage: connected --dir DIR tcp | unix NAME | file"),
+        _ => bail!("usage: connected --dir DIR tcp | unix NAME | listen ADDRESS | connect ADDRESS | file"),
     };
     let door = Door::new(PathBuf::from(folder));
     door.ready("ok\n")?;
@@ -41,6 +58,14 @@ fn main() -> Result<()> {
         let words: Vec<&str> = question.words.iter().map(String::as_str).collect();
         let result = match words.as_slice() {
             ["send", text] => send(&mut held, text),
+            ["accept"] => accept(&mut held),
+            ["close"] => {
+                if let Held::Listener { stream, .. } = &mut held {
+                    *stream = None;
+                }
+                Ok("ok".to_owned())
+            }
+            ["receive", number] => receive(&mut held, number),
             other => bail!("unknown question {other:?}"),
         };
         let answer = result.unwrap_or_else(|error| format!("failed: {error:#}"));
@@ -71,12 +96,35 @@ fn file(folder: &Path) -> Result<Held> {
     Ok(Held::File(file))
 }
 
+fn accept(held: &mut Held) -> Result<String> {
+    let Held::Listener { listener, stream } = held else { bail!("nothing listens") };
+    let (accepted, from) = listener.accept().context("accept")?;
+    accepted.set_read_timeout(Some(PATIENCE))?;
+    *stream = Some(accepted);
+    Ok(format!("ok {from}"))
+}
+
+fn receive(held: &mut Held, number: &str) -> Result<String> {
+    let mut came = vec![0; number.parse()?];
+    let mut stream = match held {
+        Held::Listener { stream: Some(stream), .. } | Held::Peer(stream) => &*stream,
+        _ => bail!("there is no connection"),
+    };
+    stream.read_exact(&mut came).context("read")?;
+    Ok(format!("ok {}", String::from_utf8_lossy(&came)))
+}
+
 fn send(held: &mut Held, text: &str) -> Result<String> {
     let mut came = vec![0; text.len()];
     match held {
         Held::Connection { near, far } => {
             near.write_all(text.as_bytes()).context("write")?;
             far.read_exact(&mut came).context("read")?;
+        }
+        Held::Listener { stream: None, .. } => bail!("there is no connection"),
+        Held::Listener { stream: Some(stream), .. } | Held::Peer(stream) => {
+            stream.write_all(text.as_bytes()).context("write")?;
+            return Ok("ok".to_owned());
         }
         Held::Socket(socket) => {
             socket.send(text.as_bytes()).context("send")?;
