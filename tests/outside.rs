@@ -7,6 +7,8 @@
 
 #[path = "outside/host.rs"]
 mod host;
+#[path = "outside/joined.rs"]
+mod joined;
 #[path = "outside/made.rs"]
 mod made;
 

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
 
@@ -12,27 +13,27 @@ use crate::support::program::Bundle;
 use crate::support::{Place, said, tool};
 
 /// The calling thread, and what it starts, is in a network namespace of its own while this is there.
-pub struct Host {
-    before: File,
-}
+pub struct Host;
 
 impl Host {
     /// With the bridge `br0`, which has the addresses 10.7.0.1/24 and fd07::1/64.
     pub fn new() -> Self {
-        let before = File::open("/proc/thread-self/ns/net").unwrap();
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         ip("link set lo up");
         ip("link add br0 address 02:00:00:00:07:00 type bridge");
         ip("link set br0 up");
         ip("addr add 10.7.0.1/24 dev br0");
         ip("addr add fd07::1/64 dev br0 nodad");
-        Self { before }
+        Self
     }
 }
 
 impl Drop for Host {
+    /// Back to where the test was started. A descriptor that is held for that would be seen by tests that run meanwhile and
+    /// look for such.
     fn drop(&mut self) {
-        setns(self.before.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+        let parent = File::open(format!("/proc/{}/ns/net", nix::unistd::getppid())).unwrap();
+        setns(parent.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
     }
 }
 
@@ -84,4 +85,57 @@ pub fn start_native(place: &Place, bundle: &Bundle, file: &Path, name: &str) {
     all.extend(words.iter().map(String::as_str));
     place.ok(all);
     bundle.ready();
+}
+
+/// A network namespace that a container can join by a path, with an interface `net0` (10.7.0.9/24) at the host's bridge.
+pub struct Named(tempfile::NamedTempFile);
+
+impl Named {
+    pub fn new() -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::thread::scope(|scope| {
+            let bind = || {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                let own = Some("/proc/thread-self/ns/net");
+                mount(own, file.path(), None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+            };
+            scope.spawn(bind).join().unwrap();
+        });
+        let named = Self(file);
+        // Moved by name of a file: ip(8) takes paths that begin with a slash where it takes names of namespaces.
+        ip(&format!("link add vnamed type veth peer name net0 netns {}", named.path().display()));
+        ip("link set vnamed master br0 up");
+        for words in ["link set lo up", "addr add 10.7.0.9/24 dev net0", "link set net0 up"] {
+            named.run(&format!("ip {words}"));
+        }
+        named
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Runs a tool in it.
+    #[track_caller]
+    pub fn run(&self, words: &str) -> String {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path().display())).args(words.split_whitespace());
+        String::from_utf8(tool(&mut command)).unwrap()
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        umount2(self.path(), MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+/// Gives a bundle a namespace that is there, in place of a new one.
+pub fn join(bundle: &Bundle, kind: &str, path: &Path) {
+    bundle.change(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != kind);
+        namespaces.push(json!({"type": kind, "path": path}));
+    });
 }

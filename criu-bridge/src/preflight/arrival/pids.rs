@@ -1,15 +1,31 @@
 //! Process ids, where the snapshot has no pid namespace of its own.
 
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use floe_runtime::config::NamespaceKind;
 
 use super::super::{Blocker, Finding, Weight};
 use super::Arrival;
-use crate::tasks::Task;
+use crate::tasks::{self, Task};
+
+/// How long a process that has ended is waited for: whoever adopted it takes notice of it in a moment, or never does.
+const NOTICE: Duration = Duration::from_secs(2);
 
 /// Ids that the snapshot's processes need and others have.
 pub(super) fn taken(arrival: &Arrival<'_>) -> Vec<Finding> {
+    let begun = Instant::now();
+    loop {
+        let found = now(arrival);
+        let all_ended = found.iter().all(|finding| finding.blocker.pid.is_some_and(tasks::is_ending));
+        if found.is_empty() || !all_ended || begun.elapsed() > NOTICE {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn now(arrival: &Arrival<'_>) -> Vec<Finding> {
     let Some(config) = arrival.config else { return Vec::new() };
     let there = match config.namespace(NamespaceKind::Pid) {
         Some(namespace) => match &namespace.path {
@@ -31,12 +47,22 @@ pub(super) fn taken(arrival: &Arrival<'_>) -> Vec<Finding> {
 }
 
 fn told(inside: u32, host: i32) -> Finding {
+    let (what, hint) = match tasks::is_ending(host) {
+        true => (
+            "has ended, and keeps a process id that the snapshot needs until its parent takes notice of it:",
+            "end its parent, or the whole pid namespace",
+        ),
+        false => (
+            "has a process id that the snapshot needs:",
+            "end it, or give the container a pid namespace of its own",
+        ),
+    };
     let blocker = Blocker {
         pid: Some(host),
         process: Task::look(host).name,
-        what: "has a process id that the snapshot needs:".to_owned(),
+        what: what.to_owned(),
         on: inside.to_string(),
-        hint: "end it, or give the container a pid namespace of its own".to_owned(),
+        hint: hint.to_owned(),
     };
     Finding { kind: "pid-taken", weight: Weight::Blocker, blocker }
 }
