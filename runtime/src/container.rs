@@ -3,6 +3,7 @@
 mod hook;
 mod limits;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::CONFIG_FILE;
 use crate::cgroup::{Below, Cgroup, CgroupVersion, Chosen, Entrance};
+use crate::config::network::MacAddress;
 use crate::config::{Config, NamespaceKind, Process};
 use crate::error::{Error, Result};
 use crate::hooks;
@@ -333,6 +335,15 @@ impl Container {
         self.folder.remove()?;
         hooks::run_all("poststop", &self.record.config.hooks.poststop, &state);
         Ok(())
+    }
+
+    /// The hardware addresses of the ends in the container of the pairs that were made for it, by their number among the
+    /// configuration's `networks`, counted from 0.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub fn hardware_addresses(&self) -> Result<BTreeMap<usize, MacAddress>> {
+        network::hardware_addresses(&self.folder)
     }
 
     /// Before a checkpoint ends it: its network outlives it until [`Container::release_network`], so that no interface of the

@@ -1,6 +1,7 @@
 //! The containers of one state directory.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use nix::unistd::Pid;
 use crate::bundle::{Blueprint, CONFIG_FILE};
 use crate::cgroup::{Cgroup, Place};
 use crate::config::Config;
+use crate::config::network::InterfaceName;
 use crate::container::{Container, Status, oci_state};
 use crate::error::{Error, Result};
 
@@ -104,6 +106,27 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// A container that lives at a bridge of the host with an address that `config` gives another one there, `id`: that
+    /// address, and the bridge.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub fn who_has_an_address(
+        &self,
+        id: &ContainerId,
+        config: &Config,
+    ) -> Result<Option<(ContainerId, IpAddr, InterfaceName)>> {
+        if config.networks.is_empty() {
+            return Ok(None);
+        }
+        let others = self.list()?.into_iter();
+        let living = others.filter(|other| other.id() != id && other.status() != Status::Stopped);
+        let found = living
+            .filter_map(|other| Some((other.id().clone(), network::in_common(config, other.config())?)))
+            .next();
+        Ok(found.map(|(id, (address, bridge))| (id, address, bridge)))
     }
 
     fn ids(&self) -> Result<Vec<ContainerId>> {

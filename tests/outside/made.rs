@@ -1,5 +1,6 @@
 //! Interfaces that floe has made, and makes again.
 
+use std::fs;
 use std::net::TcpStream;
 
 use serde_json::json;
@@ -145,4 +146,43 @@ fn a_network_that_cannot_be_made_leaves_nothing() {
     let said = place.run(["restore", &again, "--detach", "--from", archive]);
     assert!(said.code == Some(1) && said.stderr.contains("br0"), "{said:?}");
     assert_eq!((place.state(&again), exists("vone")), (None, false));
+}
+
+#[test]
+fn a_clone_does_not_get_an_address_that_another_one_has() {
+    let place = Place::new("clone");
+    let _host = Host::new();
+    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &["--mib", "1", "--random", "50"]);
+    let networks =
+        |address: &str| json!([{"type": "veth", "name": "web0", "bridge": "br0", "address": address}]);
+    let file = native(&place, &bundle, networks("10.7.0.2/24"));
+    // The name of a cgroup would be the same for both, too.
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    config["cgroups"].as_object_mut().unwrap().remove("name");
+    fs::write(&file, config.to_string()).unwrap();
+    let name = place.name("first");
+    start_native(&place, &bundle, &file, &name);
+    let mac = |name: &str| {
+        let all = inside(place.pid(name), "ip -oneline link show web0");
+        all.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap().to_owned()
+    };
+    let had = mac(&name);
+    let archive = place.join("clone.tar.zst");
+    let archive = archive.to_str().unwrap();
+    place.ok(["checkpoint", &name, "--to", archive, "--leave-running"]);
+    let before = (Picture::without_criu(&place, &[&place.root()]), names());
+    let clone = place.name("clone");
+    let said = place.run(["restore", &clone, "--detach", "--from", archive]);
+    let words = [name.as_str(), "10.7.0.2", "br0", "--bundle"];
+    assert!(said.code == Some(3) && words.iter().all(|word| said.stderr.contains(word)), "{said:?}");
+    assert_eq!(names(), before.1);
+    before.0.assert_unchanged();
+    bundle.ask_ok("");
+    // The first one is gone: the second has its address, and the hardware address that the kernel had chosen for it, so
+    // that its peers find it at once.
+    place.ok(["delete", "--force", &name]);
+    place.ok(["restore", &clone, "--detach", "--from", archive]);
+    assert_eq!(mac(&clone), had);
+    bundle.ask_ok("");
+    place.ok(["delete", "--force", &clone]);
 }

@@ -7,7 +7,7 @@ use floe_runtime::config::{Config, NamespaceKind};
 
 use super::options::{Options, Tcp};
 use crate::error::{Error, Result};
-use crate::outside::{self, OutsideMount, OutsideNamespace};
+use crate::outside::{self, OutsideInterface, OutsideMount, OutsideNamespace};
 use crate::preflight::Blocker;
 use crate::tasks;
 
@@ -26,6 +26,8 @@ pub struct Plan {
     pub mounts: Vec<OutsideMount>,
     /// Namespaces that are shared with others, with their inode numbers.
     pub namespaces: Vec<(OutsideNamespace, u64)>,
+    /// Interfaces that floe made for it.
+    pub interfaces: Vec<OutsideInterface>,
     /// What descriptors 0 to 2 of the first process lead to.
     pub stdio: Vec<String>,
     /// About how many bytes of memory CRIU will find.
@@ -59,6 +61,7 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
         freezer: container.cgroup().freezer_path(),
         mounts,
         namespaces: joined(container, init)?,
+        interfaces: outside::interfaces(container)?,
         stdio: outside::stdio_of(init),
         memory: tasks::memory(&pids),
         lock_network: options.tcp == Tcp::Established && !tasks::connections(&pids).is_empty(),

@@ -105,6 +105,7 @@ mod tests {
                 key: String::new(),
             }],
             namespaces: vec![(OutsideNamespace { kind: "net".into(), key: "extRootNetNS".into() }, 4026)],
+            interfaces: Vec::new(),
             stdio: Vec::new(),
             memory: 0,
             lock_network: false,

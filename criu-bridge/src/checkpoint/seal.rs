@@ -287,6 +287,7 @@ fn outside(contents: &Contents<'_>) -> Outside {
         terminals: contents.host_files.terminals.clone(),
         namespaces: contents.plan.namespaces.iter().map(|(namespace, _)| namespace.clone()).collect(),
         stdio: contents.plan.stdio.clone(),
+        interfaces: contents.plan.interfaces.clone(),
     }
 }
 

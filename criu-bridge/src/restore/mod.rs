@@ -137,8 +137,11 @@ pub fn restore(
         snapshot if hooks.any(Moment::AfterRestore) => Some(tools.records.next_clone(snapshot)?),
         _ => None,
     };
+    crate::outside::remember(&mut plan.config, &plan.outside.interfaces);
     // The name is taken first: that it is taken already is known before a gigabyte is unpacked.
     let mut reservation = store.reserve(id, plan.blueprint())?;
+    // Not before: of two that are restored at once, the later one at least sees the other.
+    outside::demand_addresses_of_its_own(store, id, reservation.config())?;
     let scratch = unpack(archive, tools)?;
     if !plan.own {
         privileges::check(&|name| scratch.read(name).ok(), &plan.config)?;

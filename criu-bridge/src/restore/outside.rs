@@ -2,10 +2,20 @@
 
 use std::os::fd::OwnedFd;
 
-use floe_runtime::Reservation;
+use floe_runtime::config::Config;
+use floe_runtime::{ContainerId, Reservation, Store};
 
 use super::plan::Plan;
 use crate::error::{Error, Result};
+
+/// Demands that no other container of this host has an address that this one will have.
+pub(super) fn demand_addresses_of_its_own(store: &Store, id: &ContainerId, config: &Config) -> Result<()> {
+    let Some((other, address, bridge)) = store.who_has_an_address(id, config)? else { return Ok(()) };
+    Err(Error::Unfit {
+        what: format!("{other} has the address {address} at the bridge {bridge}, which {id} would have too"),
+        hint: "end that one first, or give another address in a bundle's configuration (--bundle)".to_owned(),
+    })
+}
 
 /// Makes the network that the configuration has floe make; nothing gets in or out of it before it is opened.
 pub(super) fn network(reservation: &mut Reservation, plan: &Plan) -> Result<Option<OwnedFd>> {

@@ -39,12 +39,14 @@ mod notes;
 mod plan;
 mod route;
 mod setup;
+mod taken;
 mod usage;
 
 pub(crate) use ahead::Ahead;
 pub use netlink::NetlinkError;
-pub(crate) use notes::{hold, let_go, settle, take_back};
+pub(crate) use notes::{hardware_addresses, hold, let_go, settle, take_back};
 pub(crate) use setup::set_up;
+pub(crate) use taken::in_common;
 pub use usage::InterfaceUse;
 pub(crate) use usage::usage;
 

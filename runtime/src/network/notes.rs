@@ -1,5 +1,7 @@
 //! What has been done for a container's network, written down before it is done, and how it is undone.
 
+use std::collections::BTreeMap;
+
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,12 @@ pub(super) struct Notes {
 pub(super) struct VethNote {
     pub(super) host: InterfaceName,
     pub(super) mac_address: MacAddress,
+    /// Which of the configuration's `networks` it is.
+    #[serde(default)]
+    pub(super) number: usize,
+    /// The hardware address of the other end, once it is there.
+    #[serde(default)]
+    pub(super) inside: Option<MacAddress>,
 }
 
 /// An interface of the host, as it was there.
@@ -195,6 +203,12 @@ pub(crate) fn take_back(folder: &Folder, given_too: bool) -> Result<()> {
 pub(super) fn veths(folder: &Folder) -> Result<Vec<VethNote>> {
     let notes = folder.read_json::<Notes>(FILE, "note of a container's network")?;
     Ok(notes.map_or_else(Vec::new, |notes| notes.veths))
+}
+
+/// The hardware addresses in the container of the pairs that were made for it, by their number among its `networks`.
+pub(crate) fn hardware_addresses(folder: &Folder) -> Result<BTreeMap<usize, MacAddress>> {
+    let all = veths(folder)?.into_iter();
+    Ok(all.filter_map(|veth| Some((veth.number, veth.inside?))).collect())
 }
 
 /// The container is made: what `linux.netDevices` names is the namespace's from now on.

@@ -29,6 +29,8 @@ pub(super) struct Plan {
 /// A pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VethPlan {
+    /// Which of the configuration's networks it is.
+    pub(super) number: usize,
     /// The end on the host. By its hardware address it is told from somebody else's of that name.
     pub(super) host: InterfaceName,
     pub(super) host_mac: MacAddress,
@@ -107,6 +109,7 @@ impl Plan {
                 NetworkKind::Veth { bridge, host_interface_name, hairpin_mode } => {
                     let mark = Mark::of(folder, number);
                     plan.veths.push(VethPlan {
+                        number,
                         host: match host_interface_name {
                             Some(name) => name.clone(),
                             None => mark.name()?,

@@ -165,7 +165,13 @@ impl Setup<'_> {
 
     /// Makes a pair. Its port is open already, or it is returned.
     fn make_veth(&mut self, veth: &VethPlan, bridge: Option<u32>) -> Result<Option<Port>> {
-        self.notes.veths.push(VethNote { host: veth.host.clone(), mac_address: veth.host_mac });
+        let note = VethNote {
+            host: veth.host.clone(),
+            mac_address: veth.host_mac,
+            number: veth.number,
+            inside: None,
+        };
+        self.notes.veths.push(note);
         self.notes.write(self.folder)?;
         let on = format!("interface {}", veth.host);
         let settings = Settings { mac_address: Some(veth.host_mac), ..veth.settings };
@@ -188,6 +194,10 @@ impl Setup<'_> {
             port.open(&mut self.host)?;
         }
         let link = self.in_container(&veth.inside)?;
+        if let Some(note) = self.notes.veths.last_mut() {
+            note.inside = link.mac_address;
+        }
+        self.notes.write(self.folder)?;
         let addresses: Vec<Address> = veth.addressing.addresses.iter().copied().map(Address::new).collect();
         self.address(&veth.inside, link.index, &addresses, &veth.addressing.gateways)?;
         Ok(self.closed.then_some(port))

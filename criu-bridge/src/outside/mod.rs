@@ -5,11 +5,16 @@
 //! for each name now. The names are kept in the snapshot; the places on this host are not, for a snapshot is data
 //! from anywhere. They stay in this host's own record ([`crate::record`]).
 
+mod interfaces;
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use procfs::process::MountInfo;
 use serde::{Deserialize, Serialize};
+
+pub use interfaces::OutsideInterface;
+pub(crate) use interfaces::{interfaces, remember};
 
 use crate::error::Result;
 use crate::tasks::{self, Descriptor, Kind};
@@ -30,6 +35,9 @@ pub struct Outside {
     pub namespaces: Vec<OutsideNamespace>,
     /// What descriptors 0, 1 and 2 of the first process led to (`descriptors.json` of runc).
     pub stdio: Vec<String>,
+    /// Interfaces that floe made for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<OutsideInterface>,
 }
 
 /// A mount whose content is the host's.
