@@ -12,4 +12,7 @@ mod joined;
 #[path = "outside/made.rs"]
 mod made;
 
+#[path = "outside/tcp.rs"]
+mod tcp;
+
 mod support;

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use procfs::net::{TcpNetEntry, TcpState};
 use procfs::process::{MountInfo, Process};
 
 use crate::error::{Error, Result};
@@ -183,6 +184,12 @@ pub fn is_ending(pid: i32) -> bool {
         || killed("SigPnd:")
 }
 
+/// The number of `pid` in the innermost pid namespace that it is in (`NSpid` of proc_pid_status(5)).
+pub fn inner_number(pid: i32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().last()?.parse().ok()
+}
+
 /// The mount table that `pid` lives in.
 ///
 /// # Errors
@@ -223,10 +230,56 @@ pub struct Connection {
     pub state: String,
 }
 
+impl Connection {
+    fn of(pid: i32, entry: &TcpNetEntry) -> Self {
+        Self {
+            pid,
+            local: entry.local_address.to_string(),
+            remote: entry.remote_address.to_string(),
+            state: format!("{:?}", entry.state),
+        }
+    }
+}
+
 /// The connections that the processes in `pids` hold, each once, ordered.
 pub fn connections(pids: &[i32]) -> Vec<Connection> {
     let mut found = BTreeSet::new();
-    let mut tables: Vec<(u64, Vec<procfs::net::TcpNetEntry>)> = Vec::new();
+    for_each_tcp(pids, &mut |pid, entry, _| {
+        if entry.state != TcpState::Listen && entry.state != TcpState::Close {
+            found.insert(Connection::of(pid, entry));
+        }
+    });
+    found.into_iter().collect()
+}
+
+/// Connections to a listening socket of theirs that the program has not accepted yet: they have no descriptor, and so no
+/// inode, and the listener's port. One whose first packet was answered and that is not established (`SYN-RECEIVED`) is not
+/// counted: nobody has been told of it, and the peer tries again by itself.
+pub fn not_accepted(pids: &[i32]) -> Vec<Connection> {
+    let mut found = BTreeSet::new();
+    for_each_tcp(pids, &mut |pid, listener, table| {
+        if listener.state == TcpState::Listen {
+            let waits = |entry: &&TcpNetEntry| {
+                matches!(entry.state, TcpState::Established | TcpState::CloseWait)
+                    && entry.inode == 0
+                    && entry.local_address.port() == listener.local_address.port()
+            };
+            found.extend(table.iter().filter(waits).map(|entry| Connection::of(pid, entry)));
+        }
+    });
+    found.into_iter().collect()
+}
+
+/// Whether they have a TCP socket that is connected, or can be at any moment.
+pub fn has_tcp(pids: &[i32]) -> bool {
+    let mut any = false;
+    for_each_tcp(pids, &mut |_, entry, _| any |= entry.state != TcpState::Close);
+    any
+}
+
+/// Calls `see` with each TCP socket that they hold, its holder, and the whole table that it is in.
+fn for_each_tcp(pids: &[i32], see: &mut dyn FnMut(i32, &TcpNetEntry, &[TcpNetEntry])) {
+    let mut tables: Vec<(u64, Vec<TcpNetEntry>)> = Vec::new();
     for &pid in pids {
         let Ok(inode) = namespace(pid, "net") else { continue };
         if !tables.iter().any(|(seen, _)| *seen == inode) {
@@ -240,20 +293,12 @@ pub fn connections(pids: &[i32]) -> Vec<Connection> {
             .map(|descriptor| descriptor.inode)
             .collect();
         for entry in table.iter().filter(|entry| sockets.contains(&entry.inode)) {
-            if entry.state != procfs::net::TcpState::Listen && entry.state != procfs::net::TcpState::Close {
-                found.insert(Connection {
-                    pid,
-                    local: entry.local_address.to_string(),
-                    remote: entry.remote_address.to_string(),
-                    state: format!("{:?}", entry.state),
-                });
-            }
+            see(pid, entry, table);
         }
     }
-    found.into_iter().collect()
 }
 
-fn table_of(pid: i32) -> Vec<procfs::net::TcpNetEntry> {
+fn table_of(pid: i32) -> Vec<TcpNetEntry> {
     let Ok(process) = Process::new(pid) else { return Vec::new() };
     let mut table = process.tcp().unwrap_or_default();
     table.extend(process.tcp6().unwrap_or_default());

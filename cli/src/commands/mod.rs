@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Command, Subcommand};
+use floe_criu_bridge::outside::Connection;
 use floe_criu_bridge::record::Records;
 use floe_runtime::{Container, ContainerId, Store};
 
@@ -146,6 +147,15 @@ fn say(text: &str) -> anyhow::Result<()> {
 /// Errors of a verb whose answer is JSON are JSON too.
 fn in_form<T>(json: bool, result: anyhow::Result<T>) -> anyhow::Result<T> {
     if json { result.map_err(|error| AsJson(error).into()) } else { result }
+}
+
+/// TCP connections and their fates, a line each.
+fn connections(all: &[Connection]) -> String {
+    let line = |one: &Connection| {
+        let Connection { local, peer, process, pid, fate, .. } = one;
+        format!("  connection {local} -> {peer} of {process} ({pid}): {fate}\n")
+    };
+    all.iter().map(line).collect()
 }
 
 /// Bytes as people read them.

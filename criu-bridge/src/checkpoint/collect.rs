@@ -64,7 +64,7 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
         interfaces: outside::interfaces(container)?,
         stdio: outside::stdio_of(init),
         memory: tasks::memory(&pids),
-        lock_network: options.tcp == Tcp::Established && !tasks::connections(&pids).is_empty(),
+        lock_network: options.tcp == Tcp::Established && tasks::has_tcp(&pids),
         pids,
     })
 }

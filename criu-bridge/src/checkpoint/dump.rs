@@ -25,7 +25,7 @@ use super::Tools;
 use super::collect::Plan;
 use super::seal::{Contents, Seal};
 use crate::error::{Error, Result};
-use crate::outside::{self, HostFiles};
+use crate::outside::{self, Connection, Fate, HostFiles};
 use crate::pages::{PageReceiver, Received, ReceiverHandle};
 use crate::preflight::{Process, files::stray};
 use crate::progress::Phase;
@@ -68,6 +68,8 @@ pub(crate) struct Dump<'a> {
     pub(crate) page_bytes: u64,
     /// What was found open outside.
     pub(crate) host_files: HostFiles,
+    /// TCP connections that nobody had accepted when the tree was stopped.
+    not_accepted: Vec<Connection>,
 }
 
 impl<'a> Dump<'a> {
@@ -90,6 +92,7 @@ impl<'a> Dump<'a> {
             sealed: None,
             page_bytes: 0,
             host_files: HostFiles::default(),
+            not_accepted: Vec::new(),
         }
     }
 
@@ -117,6 +120,7 @@ impl<'a> Dump<'a> {
     fn find_host_files(&mut self) -> Result<Answer> {
         self.pids = super::collect::processes(self.container, self.job.plan.init)?;
         self.host_files = outside::host_files(&self.pids)?;
+        self.not_accepted = tasks::not_accepted(&self.pids).iter().map(Connection::skipped).collect();
         if !self.host_files.stray.is_empty() {
             let stray = |folder: &Descriptor| stray(&Process::named(folder.pid), folder).blocker;
             return Err(Error::Blocked(self.host_files.stray.iter().map(stray).collect()));
@@ -184,6 +188,12 @@ impl<'a> Dump<'a> {
             files: files.clone(),
             inodes: files.iter().filter_map(|(key, path)| Some((key.clone(), inode(path)?))).collect(),
         }
+    }
+
+    /// What becomes of the TCP connections: those in the snapshot, and those that were left out of it.
+    pub(crate) fn connections(&self, fate: Fate) -> Vec<Connection> {
+        let held = self.seal.connections.iter().cloned().map(|one| Connection { fate, ..one });
+        held.chain(self.not_accepted.iter().cloned()).collect()
     }
 
     /// The id of the snapshot.

@@ -39,6 +39,7 @@ use crate::error::{Error, Result};
 use crate::failure::{Failure, Work};
 use crate::given::Direction;
 use crate::leftover::Watch;
+use crate::outside::{Connection, Fate};
 use crate::pages::PageReceiver;
 use crate::preflight;
 use crate::progress::{Phase, Progress};
@@ -78,6 +79,8 @@ pub struct Report {
     pub spool_peak: u64,
     /// Whether the container runs on.
     pub running: bool,
+    /// TCP connections, and what becomes of them in the restored container.
+    pub connections: Vec<Connection>,
 }
 
 /// Who makes a checkpoint, and with what.
@@ -145,6 +148,7 @@ pub fn checkpoint(
         total_us: micros(began.elapsed()),
         spool_peak: sealed.spool_peak,
         running: options.leave_running,
+        connections: done.connections,
     })
 }
 
@@ -188,6 +192,7 @@ struct Done {
     page_bytes: u64,
     processes: usize,
     frozen: Duration,
+    connections: Vec<Connection>,
 }
 
 fn run(container: &mut Container, options: &Options, job: Job<'_>, watch: &Watch) -> Result<Done> {
@@ -255,6 +260,7 @@ fn run_in(
         page_bytes: dump.page_bytes,
         processes: dump.pids.len(),
         frozen: dump.frozen,
+        connections: dump.connections(if options.tcp == Tcp::Close { Fate::Closed } else { Fate::Kept }),
         sealed,
     })
 }

@@ -20,6 +20,8 @@ pub enum Tcp {
     Established,
     /// Close them: the container finds them reset after the restore.
     Close,
+    /// Leave out those that the container has not accepted yet; refuse the others, naming them.
+    SkipInFlight,
 }
 
 /// How a checkpoint is made. The defaults are those of `floe checkpoint` without flags.
@@ -29,6 +31,8 @@ pub struct Options {
     pub leave_running: bool,
     /// What is done about TCP connections.
     pub tcp: Tcp,
+    /// Leave out TCP connections that the container has not accepted yet, whatever is done about the others.
+    pub tcp_skip_in_flight: bool,
     /// Keep file locks (flock(2), fcntl(2)) that the container holds.
     pub file_locks: bool,
     /// Let UNIX sockets go whose other side is outside the container.
@@ -79,11 +83,19 @@ impl Options {
     }
 }
 
+impl Options {
+    /// Whether connections that were not accepted yet are left out. Where the others are closed, these are too.
+    pub(crate) fn skips_in_flight(&self) -> bool {
+        self.tcp_skip_in_flight || matches!(self.tcp, Tcp::SkipInFlight | Tcp::Close)
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             leave_running: false,
             tcp: Tcp::Fail,
+            tcp_skip_in_flight: false,
             file_locks: false,
             ext_unix_sk: false,
             shell_job: false,

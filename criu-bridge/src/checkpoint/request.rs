@@ -38,6 +38,7 @@ pub(crate) fn dump(plan: &Plan, options: &Options, numbers: Numbers) -> Criu_req
     opts.set_orphan_pts_master(true);
     opts.set_tcp_established(options.tcp == Tcp::Established);
     opts.set_tcp_close(options.tcp == Tcp::Close);
+    opts.set_tcp_skip_in_flight(options.skips_in_flight());
     opts.set_file_locks(options.file_locks);
     opts.set_ext_unix_sk(options.ext_unix_sk);
     opts.set_shell_job(options.shell_job);

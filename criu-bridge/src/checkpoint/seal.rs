@@ -20,7 +20,7 @@ use super::rounds::{BEFORE_KEY, Before, MEMORY_KEY};
 use crate::criu::Criu;
 use crate::error::{Error, Result};
 use crate::extra::CgroupsMode;
-use crate::outside::{HostFiles, Outside};
+use crate::outside::{Connection, Fate, HostFiles, Outside};
 use crate::pages::{Received, StreamKind};
 use crate::scratch::Scratch;
 use crate::version::{PageWire, Version};
@@ -59,6 +59,8 @@ pub(crate) struct Seal<'a> {
     adds_cgroups: bool,
     /// The figures of the dump, once they are known.
     pub(crate) stats: Stats,
+    /// The TCP connections that it holds, once they are known.
+    pub(crate) connections: Vec<Connection>,
 }
 
 impl<'a> Seal<'a> {
@@ -93,7 +95,8 @@ impl<'a> Seal<'a> {
         };
         let adds_cgroups = options.extra.cgroups == CgroupsMode::Usual;
         let wire = criu.version().page_wire();
-        Ok(Self { scratch, spec, manifest, wire, adds_cgroups, stats: Stats::default() })
+        let (stats, connections) = (Stats::default(), Vec::new());
+        Ok(Self { scratch, spec, manifest, wire, adds_cgroups, stats, connections })
     }
 
     /// It builds on this one.
@@ -199,6 +202,7 @@ impl<'a> Seal<'a> {
         manifest.container.security_module =
             ids::inventory(&self.scratch.read("inventory.img")?)?.security_module;
         manifest.stats = self.stats.clone();
+        self.connections = crate::outside::connections_of(&manifest, Fate::Kept);
         let outside = serde_json::to_value(outside(contents))
             .map_err(|error| Error::call("encode", "the manifest", std::io::Error::from(error)))?;
         manifest.extra.insert(OUTSIDE_KEY.to_owned(), outside);

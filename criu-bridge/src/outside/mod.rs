@@ -5,7 +5,9 @@
 //! for each name now. The names are kept in the snapshot; the places on this host are not, for a snapshot is data
 //! from anywhere. They stay in this host's own record ([`crate::record`]).
 
+mod connections;
 mod interfaces;
+mod netns;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use std::path::{Path, PathBuf};
 use procfs::process::MountInfo;
 use serde::{Deserialize, Serialize};
 
+pub use connections::{Connection, Fate};
+pub(crate) use connections::{demand_addresses, of as connections_of};
 pub use interfaces::OutsideInterface;
 pub(crate) use interfaces::{interfaces, remember};
 

@@ -40,8 +40,8 @@ impl Asked {
 impl From<&Options> for Asked {
     fn from(options: &Options) -> Self {
         Self {
-            tcp: options.tcp != Tcp::Fail,
-            skip_in_flight: false,
+            tcp: matches!(options.tcp, Tcp::Established | Tcp::Close),
+            skip_in_flight: options.skips_in_flight(),
             file_locks: options.file_locks,
             ext_unix_sk: options.ext_unix_sk,
             shell_job: options.shell_job,

@@ -235,7 +235,8 @@ pub(super) fn not_accepted(scene: &Scene<'_>) -> Vec<Finding> {
     {
         if let Some((process, _)) = sockets(scene).find(|(_, descriptor)| descriptor.inode == entry.inode) {
             let what = format!("has not accepted {} connections yet, at", entry.rx_queue);
-            let hint = "try again in a moment";
+            let hint =
+                "try again in a moment, or pass --tcp-skip-in-flight: the peer is told that there is none";
             found.push(Finding::of(process, "tcp-not-accepted", &what, entry.local_address, hint));
         }
     }

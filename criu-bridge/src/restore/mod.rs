@@ -38,6 +38,7 @@ use crate::error::{Error, Result};
 use crate::failure::{self, Failure};
 use crate::given::Direction;
 use crate::leftover::Watch;
+use crate::outside::Connection;
 use crate::preflight;
 use crate::progress::{Phase, Progress};
 use crate::scratch::Scratch;
@@ -62,6 +63,8 @@ pub struct Options {
     pub systemd_cgroup: bool,
     /// Compare the snapshot with this host first, and refuse what CRIU would refuse.
     pub check: bool,
+    /// Close the TCP connections that were kept at the checkpoint.
+    pub tcp_close: bool,
     /// Longest time without a sign from CRIU.
     pub timeout: Duration,
     /// Commands in and for the restored container, besides those of the configuration.
@@ -77,6 +80,7 @@ impl Default for Options {
             console: None,
             systemd_cgroup: false,
             check: true,
+            tcp_close: false,
             timeout: Duration::from_secs(60),
             hooks: Hooks::default(),
             form: RuncForm::default(),
@@ -100,6 +104,8 @@ pub struct Report {
     /// Whether the container writes to what is the caller's standard output: what the caller printed there would
     /// stand among the container's own words.
     pub holds_stdout: bool,
+    /// TCP connections, and what has become of them.
+    pub connections: Vec<Connection>,
 }
 
 /// Restores the snapshot `archive` as the container `id`. Its first process is a child of the caller, which waits for
@@ -127,6 +133,7 @@ pub fn restore(
     options.form.extra.criu = options.form.extra.criu.with_file(&plan.config, tools.progress)?;
     options.form.extra.criu.check(Direction::Restore)?;
     options.form.settle(&mut plan.choices)?;
+    outside::choose(&mut plan, &options);
     if options.check {
         preflight::heed(preflight::arrival::of_plan(archive, &plan, tools)?, tools.progress)?;
     }
@@ -151,6 +158,8 @@ pub fn restore(
     let unpacked = began.elapsed();
     let root = RestoreRoot::prepare(reservation.config(), &reservation.restore_root())?;
     let network = outside::network(&mut reservation, &plan)?;
+    let connections = outside::connections(archive.manifest(), &plan);
+    outside::demand_addresses(&plan, &connections, network.as_ref())?;
     let inherited = Inherited::collect(&plan, network, tools.progress)?;
     inherited.adapt(&scratch)?;
     let holds_stdout = inherited.holds_stdout();
@@ -180,6 +189,7 @@ pub fn restore(
         unpack_us: micros(unpacked),
         total_us: micros(began.elapsed()),
         holds_stdout,
+        connections,
     };
     Ok((container, report))
 }

@@ -1,12 +1,17 @@
 //! What a restore does about the world outside of the container.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 
-use floe_runtime::config::Config;
+use floe_runtime::config::{Config, NamespaceKind};
 use floe_runtime::{ContainerId, Reservation, Store};
 
+use floe_snapshot_format::Manifest;
+
+use super::Options;
 use super::plan::Plan;
 use crate::error::{Error, Result};
+use crate::outside::{self, Connection, Fate};
 
 /// Demands that no other container of this host has an address that this one will have.
 pub(super) fn demand_addresses_of_its_own(store: &Store, id: &ContainerId, config: &Config) -> Result<()> {
@@ -15,6 +20,38 @@ pub(super) fn demand_addresses_of_its_own(store: &Store, id: &ContainerId, confi
         what: format!("{other} has the address {address} at the bridge {bridge}, which {id} would have too"),
         hint: "end that one first, or give another address in a bundle's configuration (--bundle)".to_owned(),
     })
+}
+
+/// What the one who restores wants otherwise than it was.
+pub(super) fn choose(plan: &mut Plan, options: &Options) {
+    if options.tcp_close {
+        plan.choices.tcp_close |= std::mem::take(&mut plan.choices.tcp_established);
+    }
+}
+
+/// The connections, and what becomes of them.
+pub(super) fn connections(manifest: &Manifest, plan: &Plan) -> Vec<Connection> {
+    let fate = if plan.choices.tcp_established { Fate::Kept } else { Fate::Closed };
+    outside::connections_of(manifest, fate)
+}
+
+/// Demands that the addresses of connections that are kept are there. A network that is in the images brings its own.
+pub(super) fn demand_addresses(
+    plan: &Plan,
+    connections: &[Connection],
+    made: Option<&OwnedFd>,
+) -> Result<()> {
+    if let Some(made) = made {
+        return outside::demand_addresses(connections, Some(made.as_fd()));
+    }
+    match plan.config.namespace(NamespaceKind::Network) {
+        None => outside::demand_addresses(connections, None),
+        Some(namespace) => {
+            let Some(path) = &namespace.path else { return Ok(()) };
+            let file = File::open(path).map_err(|source| Error::call("open", path, source))?;
+            outside::demand_addresses(connections, Some(file.as_fd()))
+        }
+    }
 }
 
 /// Makes the network that the configuration has floe make; nothing gets in or out of it before it is opened.

@@ -18,7 +18,7 @@ use floe_snapshot_format::DirectoryPath;
 use super::hooks::AroundFreeze;
 use super::looked::Looked;
 use super::watched::Watched;
-use super::{container, in_form, say, size, time};
+use super::{connections, container, in_form, say, size, time};
 use crate::args::Globals;
 use crate::places;
 use crate::progress::Shown;
@@ -108,6 +108,7 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
     Ok(Options {
         leave_running: after.leave_running,
         tcp: network.tcp(),
+        tcp_skip_in_flight: network.tcp_skip_in_flight,
         file_locks: allowed.file_locks,
         ext_unix_sk: allowed.ext_unix_sk,
         shell_job: allowed.shell_job,
@@ -124,12 +125,13 @@ fn options(arguments: &Arguments) -> anyhow::Result<Options> {
 fn told(report: &Report, id: &str) -> String {
     let fate = if report.running { "it runs on" } else { "it is gone; restore it with `floe restore`" };
     format!(
-        "{id} is frozen into {}; {fate}\n  {} processes, {} of memory, archive {}\n  frozen {}, finished after {}\n",
+        "{id} is frozen into {}; {fate}\n  {} processes, {} of memory, archive {}\n  frozen {}, finished after {}\n{}",
         report.path.display(),
         report.processes,
         size(report.page_bytes),
         size(report.bytes),
         time(report.frozen_us),
-        time(report.total_us)
+        time(report.total_us),
+        connections(&report.connections)
     )
 }

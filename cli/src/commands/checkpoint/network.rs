@@ -15,6 +15,9 @@ pub struct Network {
     /// Close TCP connections; the same as --tcp close.
     #[arg(long, conflicts_with_all = ["tcp", "tcp_established"])]
     tcp_close: bool,
+    /// Leave out TCP connections that are not accepted yet, whatever is done about the others.
+    #[arg(long)]
+    pub tcp_skip_in_flight: bool,
 }
 
 /// What is done about TCP connections.
@@ -26,6 +29,8 @@ enum TcpFate {
     Established,
     /// Close them.
     Close,
+    /// Leave out those that are not accepted yet; refuse the others, naming them.
+    SkipInFlight,
 }
 
 impl Network {
@@ -37,6 +42,7 @@ impl Network {
             TcpFate::Fail => Tcp::Fail,
             TcpFate::Established => Tcp::Established,
             TcpFate::Close => Tcp::Close,
+            TcpFate::SkipInFlight => Tcp::SkipInFlight,
         }
     }
 }

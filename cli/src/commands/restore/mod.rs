@@ -1,5 +1,6 @@
 //! `floe restore`. Its flags are in groups, a file each.
 
+mod outside;
 mod place;
 mod process;
 mod runc;
@@ -19,12 +20,13 @@ use super::checkpoint::place::Typed;
 use super::hooks::AfterRestore;
 use super::looked::Looked;
 use super::watched::Watched;
-use super::{in_form, say, time};
+use super::{connections, in_form, say, time};
 use crate::args::Globals;
 use crate::foreground::{Waiter, console_socket, write_pid};
 use crate::places;
 use crate::progress::Shown;
 use crate::signals::cancel_on_signals;
+use outside::Outside;
 use place::Place;
 use process::Process;
 use runc::Runc;
@@ -43,6 +45,8 @@ pub struct Arguments {
     #[command(flatten)]
     runc: Runc,
     #[command(flatten)]
+    outside: Outside,
+    #[command(flatten)]
     looked: Looked,
     #[command(flatten)]
     watched: Watched,
@@ -58,12 +62,13 @@ pub fn run(globals: &Globals, arguments: Arguments) -> anyhow::Result<ExitCode> 
         say(&format!("{}\n", serde_json::to_string(&report)?))?;
     } else if arguments.process.detach && !report.holds_stdout && !arguments.place.typed().is_runcs() {
         say(&format!(
-            "{} runs again, process {}\n  {} processes, unpacked in {}, running after {}\n",
+            "{} runs again, process {}\n  {} processes, unpacked in {}, running after {}\n{}",
             report.container,
             report.pid,
             report.processes,
             time(report.unpack_us),
-            time(report.total_us)
+            time(report.total_us),
+            connections(&report.connections)
         ))?;
     }
     if arguments.process.detach {
@@ -81,6 +86,7 @@ fn make(globals: &Globals, arguments: &Arguments) -> anyhow::Result<(Container, 
         bundle: arguments.place.bundle(),
         console: console_socket(arguments.process.console_socket.as_deref())?,
         systemd_cgroup: globals.systemd_cgroup,
+        tcp_close: arguments.outside.closes(),
         check: !arguments.looked.no_check,
         timeout: arguments.watched.timeout(),
         hooks: arguments.hooks.hooks()?,
