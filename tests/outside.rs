@@ -9,6 +9,8 @@
 mod host;
 #[path = "outside/joined.rs"]
 mod joined;
+#[path = "outside/lock.rs"]
+mod lock;
 #[path = "outside/made.rs"]
 mod made;
 

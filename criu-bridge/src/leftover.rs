@@ -26,6 +26,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::outside::rules::Lock;
 
 /// How CRIU begins the names of such folders (criu/mount.c, criu/util.c, criu/kerndat.c of CRIU 4.1). The last is there when
 /// CRIU tries out a kernel that it has not seen yet.
@@ -46,6 +47,9 @@ const NOTES: &str = ".criu";
 struct Note {
     floe: i32,
     before: HashSet<PathBuf>,
+    /// What CRIU is about to lock the network by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<Lock>,
     /// Stands in a line of its own.
     #[serde(skip)]
     criu: Option<i32>,
@@ -61,9 +65,9 @@ pub struct Watch {
 
 impl Watch {
     /// Looks, and notes it in `dir`.
-    pub(crate) fn begin(dir: &Path) -> Result<Self> {
+    pub(crate) fn begin(dir: &Path, lock_of_network: Option<Lock>) -> Result<Self> {
         let floe = std::process::id().cast_signed();
-        let note = Note { floe, before: present(Path::new(PLACE)), criu: None };
+        let note = Note { floe, before: present(Path::new(PLACE)), lock: lock_of_network, criu: None };
         let dir = dir.join(NOTES);
         fs::DirBuilder::new()
             .recursive(true)
@@ -90,9 +94,15 @@ impl Watch {
         self.file.try_clone().map_err(|source| Error::call("dup", &self.path, source))
     }
 
+    /// What CRIU has left of the network lock it left on purpose.
+    pub(crate) fn network_is_settled(&mut self) {
+        self.note.lock = None;
+    }
+
     /// CRIU and everything that it made are at their end, or belong to a container.
     pub(crate) fn end(self) {
-        if remove_new(&self.note.before, &a_criu_lives) {
+        let opened = unlock(&self.note, &a_criu_lives);
+        if opened & remove_new(&self.note.before, &a_criu_lives) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -150,8 +160,24 @@ fn settle(note: &Note) -> bool {
         outlive(criu);
         end_orphans(criu);
     }
+    if !unlock(note, &a_criu_lives) {
+        return false;
+    }
     // One of the killed floe's may still be at work, and make its folder only later.
     note.floe == 0 || (!a_criu_lives() && remove_new(&note.before, &a_criu_lives))
+}
+
+/// Opens the network that a killed CRIU has left locked, and lets its connections go on. `false` if others may have locks of their own there just now.
+fn unlock(note: &Note, a_criu_lives: &dyn Fn() -> bool) -> bool {
+    let Some(lock) = &note.lock else { return true };
+    // Only after CRIU: a socket that it puts into repair later would stay so.
+    if lock.is_shared() && a_criu_lives() {
+        return false;
+    }
+    if let Err(error) = lock.undo() {
+        tracing::warn!("the network lock of a checkpoint that failed could not be taken out: {error}");
+    }
+    true
 }
 
 /// Removes what is not in `before` and nobody uses. `false` if something is still in use.
@@ -249,7 +275,7 @@ mod tests {
     #[test]
     fn a_note_is_taken_up_when_its_floe_and_the_child_are_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let watch = Watch::begin(dir.path()).unwrap();
+        let watch = Watch::begin(dir.path(), None).unwrap();
         let pen = watch.pen().unwrap();
         let path = watch.path.clone();
         // This process lives, and has the lock.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::leftover::Watch;
+use crate::outside::rules::Lock;
 
 /// Most records that are kept; the oldest go first. Each is a few kilobytes.
 const KEPT: usize = 4096;
@@ -83,9 +84,9 @@ impl Records {
     }
 
     /// Notes that a CRIU begins its work.
-    pub(crate) fn watch(&self) -> Result<Watch> {
+    pub(crate) fn watch(&self, lock_of_network: Option<Lock>) -> Result<Watch> {
         self.make_folder()?;
-        Watch::begin(&self.0)
+        Watch::begin(&self.0, lock_of_network)
     }
 
     fn make_folder(&self) -> Result<()> {

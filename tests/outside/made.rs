@@ -83,7 +83,7 @@ fn a_device_of_the_host_is_back_between_and_with_the_container_again() {
     place.start(&name, bundle.path());
     bundle.ready();
     assert!(!exists("dev0"), "it is the container's");
-    let look = |name: &str| inside(place.pid(name), "ip -oneline addr show data0");
+    let look = |name: &str| inside(place.pid(name), "ip -oneline -4 addr show data0");
     let had = look(&name);
     assert!(had.contains("10.8.0.2/24"), "{had}");
 

@@ -15,7 +15,7 @@ use crate::support::program::Bundle;
 const IMPOSSIBLE: i32 = 3;
 
 /// A container with an interface at the host's bridge, whose program listens at 10.7.0.2:7007.
-fn listening(place: &Place) -> (Bundle, String) {
+pub fn listening(place: &Place) -> (Bundle, String) {
     let bundle = Bundle::of_program(&place.join("bundle"), "connected", &["listen", "0.0.0.0:7007"]);
     let networks = json!([{"type": "veth", "name": "web0", "bridge": "br0", "address": "10.7.0.2/24"}]);
     let file = native(place, &bundle, networks);
@@ -25,7 +25,7 @@ fn listening(place: &Place) -> (Bundle, String) {
 }
 
 /// A connection to it that it has accepted, and through which something went.
-fn peer(bundle: &Bundle, address: &str) -> TcpStream {
+pub fn peer(bundle: &Bundle, address: &str) -> TcpStream {
     let mut peer = TcpStream::connect(address).unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     bundle.ask_ok("accept");
@@ -35,7 +35,7 @@ fn peer(bundle: &Bundle, address: &str) -> TcpStream {
 
 /// Something goes through it in each direction, that of the peer first.
 #[track_caller]
-fn speak(bundle: &Bundle, peer: &mut TcpStream, there: &str, back: &str) {
+pub fn speak(bundle: &Bundle, peer: &mut TcpStream, there: &str, back: &str) {
     peer.write_all(there.as_bytes()).unwrap();
     assert_eq!(bundle.ask_ok(&format!("receive {}", there.len())), there);
     bundle.ask_ok(&format!("send {back}"));

@@ -110,6 +110,7 @@ fn options(arguments: &Arguments) -> Options {
     Options {
         tcp: network.tcp(),
         tcp_skip_in_flight: network.tcp_skip_in_flight,
+        network_lock: network.lock(),
         file_locks: allowed.file_locks,
         ext_unix_sk: allowed.ext_unix_sk,
         shell_job: allowed.shell_job,

@@ -7,7 +7,7 @@ use floe_runtime::config::{Config, NamespaceKind};
 
 use super::options::{Options, Tcp};
 use crate::error::{Error, Result};
-use crate::outside::{self, OutsideInterface, OutsideMount, OutsideNamespace};
+use crate::outside::{self, LockMethod, OutsideInterface, OutsideMount, OutsideNamespace};
 use crate::preflight::Blocker;
 use crate::tasks;
 
@@ -32,8 +32,12 @@ pub struct Plan {
     pub stdio: Vec<String>,
     /// About how many bytes of memory CRIU will find.
     pub memory: u64,
+    /// TCP connections.
+    pub(crate) connections: Vec<tasks::Connection>,
     /// Whether TCP connections are to be kept, so that packets must be held back meanwhile.
     pub lock_network: bool,
+    /// How they are.
+    pub(crate) lock: LockMethod,
 }
 
 /// Looks at `container`.
@@ -64,6 +68,8 @@ pub fn collect(container: &Container, options: &Options) -> Result<Plan> {
         interfaces: outside::interfaces(container)?,
         stdio: outside::stdio_of(init),
         memory: tasks::memory(&pids),
+        connections: tasks::connections(&pids),
+        lock: LockMethod::None,
         lock_network: options.tcp == Tcp::Established && tasks::has_tcp(&pids),
         pids,
     })

@@ -19,9 +19,10 @@ pub(crate) mod seal;
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use floe_runtime::config::{Config, NamespaceKind};
 use floe_runtime::{Container, Status, Verb};
 use floe_snapshot_format::Destination;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -39,6 +40,7 @@ use crate::error::{Error, Result};
 use crate::failure::{Failure, Work};
 use crate::given::Direction;
 use crate::leftover::Watch;
+use crate::outside::rules::Lock;
 use crate::outside::{Connection, Fate};
 use crate::pages::PageReceiver;
 use crate::preflight;
@@ -167,14 +169,29 @@ fn frozen(
     if options.check {
         preflight::before(container, options, tools)?;
     }
-    let plan = collect(container, options)?;
+    let mut plan = collect(container, options)?;
+    plan.lock =
+        crate::outside::choose_lock(options.network_lock, plan.lock_network, tools.criu, tools.progress)?;
     remove_leftovers(&plan, was_paused, tools.progress);
-    let watch = tools.records.watch()?;
+    let lock = match plan.lock_network {
+        true => Lock::of(plan.lock, &plan.pids, joined_network(container.config()), &plan.connections)?,
+        false => None,
+    };
+    let mut watch = tools.records.watch(lock.clone())?;
     let froze = Cell::new(false);
     let leave_running = options.leave_running;
     container.hold_network()?;
     let job = Job { plan: &plan, tools, destination, leave_running, snapshot, froze: &froze };
     let result = run(container, options, job, &watch);
+    if let (Ok(done), Some(lock), false) = (&result, &lock, options.leave_running) {
+        watch.network_is_settled();
+        if let Err(failure) = lock.narrow(&done.snapshot, &done.connections) {
+            tools.progress.warn(&format!(
+                "packets for its connections could not be held back in the network namespace that it shared, whose peers \
+                 may end them before the restore: {failure}"
+            ));
+        }
+    }
     watch.end();
     if let Err(failure) = container.release_network() {
         tools.progress.warn(&format!("its network is still there until it is deleted: {failure}"));
@@ -183,6 +200,11 @@ fn frozen(
         let as_before = set_back(container, was_paused, tools.progress);
         if froze.get() && as_before { error.set_running_again() } else { error }
     })
+}
+
+/// Where the configuration has the network namespace that it joins.
+fn joined_network(config: &Config) -> Option<&Path> {
+    config.namespace(NamespaceKind::Network)?.path.as_deref()
 }
 
 /// What came of a dump.

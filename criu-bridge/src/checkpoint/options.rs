@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::extra::Extra;
 use crate::given::Direction;
 use crate::progress::Progress;
+use crate::outside::NetworkLock;
 
 /// What is done about TCP connections that are open at the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +34,8 @@ pub struct Options {
     pub tcp: Tcp,
     /// Leave out TCP connections that the container has not accepted yet, whatever is done about the others.
     pub tcp_skip_in_flight: bool,
+    /// How packets are held back while connections that are to be kept are taken.
+    pub network_lock: NetworkLock,
     /// Keep file locks (flock(2), fcntl(2)) that the container holds.
     pub file_locks: bool,
     /// Let UNIX sockets go whose other side is outside the container.
@@ -96,6 +99,7 @@ impl Default for Options {
             leave_running: false,
             tcp: Tcp::Fail,
             tcp_skip_in_flight: false,
+            network_lock: NetworkLock::Auto,
             file_locks: false,
             ext_unix_sk: false,
             shell_job: false,

@@ -5,8 +5,7 @@ use std::os::fd::RawFd;
 use nix::libc;
 use protobuf::MessageField;
 use rust_criu::rust_criu_protobuf::rpc::{
-    Criu_cg_mode, Criu_network_lock_method, Criu_opts, Criu_page_server_info, Criu_req, Criu_req_type,
-    Ext_mount_map,
+    Criu_cg_mode, Criu_opts, Criu_page_server_info, Criu_req, Criu_req_type, Ext_mount_map,
 };
 
 use super::collect::Plan;
@@ -57,13 +56,7 @@ pub(crate) fn dump(plan: &Plan, options: &Options, numbers: Numbers) -> Criu_req
     if let Some(freezer) = &plan.freezer {
         opts.set_freeze_cgroup(freezer.to_string_lossy().into_owned());
     }
-    // Nothing can come in on a connection that does not exist: without TCP to keep there is nothing to lock, and no
-    // rule that a killed CRIU could leave behind.
-    opts.set_network_lock(if plan.lock_network {
-        Criu_network_lock_method::NFTABLES
-    } else {
-        Criu_network_lock_method::SKIP
-    });
+    opts.set_network_lock(plan.lock.of_criu());
     opts.ext_mnt = plan.mounts.iter().map(external_mount).collect();
     opts.external = plan
         .namespaces
@@ -91,7 +84,9 @@ fn external_mount(mount: &OutsideMount) -> Ext_mount_map {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outside::LockMethod;
     use crate::outside::{MountKind, OutsideNamespace};
+    use rust_criu::rust_criu_protobuf::rpc::Criu_network_lock_method;
     use std::path::PathBuf;
 
     fn plan() -> Plan {
@@ -109,7 +104,9 @@ mod tests {
             interfaces: Vec::new(),
             stdio: Vec::new(),
             memory: 0,
+            connections: Vec::new(),
             lock_network: false,
+            lock: LockMethod::None,
         }
     }
 
@@ -130,7 +127,7 @@ mod tests {
     #[test]
     fn packets_are_held_back_only_where_connections_are_kept() {
         let mut plan = plan();
-        plan.lock_network = true;
+        plan.lock = LockMethod::Nftables;
         let options = Options { tcp: Tcp::Established, ..Options::default() };
         let opts = dump(&plan, &options, Numbers { scratch: 9, pages: 4 }).opts.unwrap();
         assert_eq!(opts.network_lock(), Criu_network_lock_method::NFTABLES);

@@ -20,7 +20,7 @@ use super::rounds::{BEFORE_KEY, Before, MEMORY_KEY};
 use crate::criu::Criu;
 use crate::error::{Error, Result};
 use crate::extra::CgroupsMode;
-use crate::outside::{Connection, Fate, HostFiles, Outside};
+use crate::outside::{Connection, Fate, HostFiles, LockMethod, Outside};
 use crate::pages::{Received, StreamKind};
 use crate::scratch::Scratch;
 use crate::version::{PageWire, Version};
@@ -291,6 +291,7 @@ fn outside(contents: &Contents<'_>) -> Outside {
         terminals: contents.host_files.terminals.clone(),
         namespaces: contents.plan.namespaces.iter().map(|(namespace, _)| namespace.clone()).collect(),
         stdio: contents.plan.stdio.clone(),
+        held_by: Some(contents.plan.lock).filter(|method| *method != LockMethod::None),
         interfaces: contents.plan.interfaces.clone(),
     }
 }

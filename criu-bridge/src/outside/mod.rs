@@ -7,7 +7,10 @@
 
 mod connections;
 mod interfaces;
-mod netns;
+mod lock;
+pub(crate) mod netns;
+mod repair;
+pub(crate) mod rules;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -19,6 +22,8 @@ pub use connections::{Connection, Fate};
 pub(crate) use connections::{demand_addresses, of as connections_of};
 pub use interfaces::OutsideInterface;
 pub(crate) use interfaces::{interfaces, remember};
+pub use lock::NetworkLock;
+pub(crate) use lock::{Method as LockMethod, choose as choose_lock};
 
 use crate::error::Result;
 use crate::tasks::{self, Descriptor, Kind};
@@ -39,6 +44,9 @@ pub struct Outside {
     pub namespaces: Vec<OutsideNamespace>,
     /// What descriptors 0, 1 and 2 of the first process led to (`descriptors.json` of runc).
     pub stdio: Vec<String>,
+    /// What holds back packets for its connections, in a network namespace of others that it shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_by: Option<LockMethod>,
     /// Interfaces that floe made for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<OutsideInterface>,

@@ -1,10 +1,18 @@
 //! Work in another network namespace, on a thread of a moment.
 
+use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Path;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::error::{Error, Result};
+
+/// Does `work` in the network namespace that `path` leads to.
+pub(crate) fn within<T: Send>(path: &Path, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let namespace = File::open(path).map_err(|source| Error::call("open", path, source))?;
+    inside(&namespace, work)
+}
 
 /// Does `work` in the network namespace `namespace`.
 pub(crate) fn inside<T: Send>(
@@ -14,6 +22,15 @@ pub(crate) fn inside<T: Send>(
     on_a_thread(|| {
         setns(namespace, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::call("setns", "a network namespace", errno))?;
+        work()
+    })
+}
+
+/// Does `work` in a network namespace that ends with it.
+pub(crate) fn in_a_new_one<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    on_a_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::call("unshare", "a network namespace", errno))?;
         work()
     })
 }

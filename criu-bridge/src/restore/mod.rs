@@ -45,6 +45,7 @@ use crate::scratch::Scratch;
 use crate::session::{Answer, Handler, Home, Outcome, Session};
 use crate::work::WorkFolder;
 use inherit::Inherited;
+use outside::Held;
 pub(crate) use plan::Plan;
 pub use runc::RuncForm;
 
@@ -164,8 +165,10 @@ pub fn restore(
     inherited.adapt(&scratch)?;
     let holds_stdout = inherited.holds_stdout();
 
-    let watch = tools.records.watch()?;
-    let work = Work { plan: &plan, root: &root, scratch: &scratch, options: &options, tools };
+    let watch = tools.records.watch(None)?;
+    let held = outside::held(&plan, &archive.manifest().snapshot, &connections);
+    let work =
+        Work { held: held.as_ref(), plan: &plan, root: &root, scratch: &scratch, options: &options, tools };
     let result = run(reservation, inherited, work, &watch);
     if let Some(folder) = work_folder {
         folder.keep(&scratch, &[request::LOG, STATS], tools.progress);
@@ -226,6 +229,7 @@ impl floe_snapshot_format::Progress for Unpacking<'_> {
 /// What CRIU is to do, and with what.
 #[derive(Clone, Copy)]
 struct Work<'a> {
+    held: Option<&'a Held>,
     plan: &'a Plan,
     root: &'a RestoreRoot,
     scratch: &'a Scratch,
@@ -239,7 +243,7 @@ fn run(
     work: Work<'_>,
     watch: &Watch,
 ) -> Result<(Container, i32)> {
-    let Work { plan, root, scratch, options, tools } = work;
+    let Work { held, plan, root, scratch, options, tools } = work;
     let (keys, fds) = inherited.into_parts();
     let keyring = floe_runtime::keyring::name_for(reservation.id(), reservation.config());
     // CRIU works from within: what it forks is where it belongs from its first instruction on.
@@ -263,6 +267,7 @@ fn run(
         pid: None,
         console: options.console.as_ref(),
         trusted: plan.own,
+        held,
         masters: Vec::new(),
     };
     let outcome = session.call(&request, &mut handler, tools.cancel, options.timeout);
@@ -330,6 +335,8 @@ struct Restoring<'a> {
     console: Option<&'a OwnedFd>,
     /// Whether what comes back needs no look at.
     trusted: bool,
+    /// What holds back packets for its connections until they are there.
+    held: Option<&'a Held>,
     /// Masters of terminals that nobody asked for: held until the restore is over, then the terminal hangs up.
     masters: Vec<OwnedFd>,
 }
@@ -392,7 +399,10 @@ impl Handler for Restoring<'_> {
                 }
             }
             // The last one that CRIU heeds, with nothing left to be done for connections.
-            "network-unlock" => self.reservation.open_network()?,
+            "network-unlock" => {
+                self.reservation.open_network()?;
+                self.held.map_or(Ok(()), Held::lift)?;
+            }
             "pre-resume" => self.enter(Phase::Resume),
             _ => {}
         }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use floe_runtime::config::{Config, NamespaceKind};
 use floe_runtime::{ContainerId, Reservation, Store};
@@ -11,7 +12,7 @@ use floe_snapshot_format::Manifest;
 use super::Options;
 use super::plan::Plan;
 use crate::error::{Error, Result};
-use crate::outside::{self, Connection, Fate};
+use crate::outside::{self, Connection, Fate, LockMethod, netns, rules};
 
 /// Demands that no other container of this host has an address that this one will have.
 pub(super) fn demand_addresses_of_its_own(store: &Store, id: &ContainerId, config: &Config) -> Result<()> {
@@ -52,6 +53,31 @@ pub(super) fn demand_addresses(
             outside::demand_addresses(connections, Some(file.as_fd()))
         }
     }
+}
+
+/// What holds back packets for the connections in a network namespace that others made.
+#[derive(Debug)]
+pub(super) struct Held {
+    method: LockMethod,
+    snapshot: String,
+    connections: Vec<Connection>,
+    path: PathBuf,
+}
+
+impl Held {
+    /// Takes it out: the connections are there, or closed.
+    pub(super) fn lift(&self) -> Result<()> {
+        netns::within(&self.path, || rules::lift(self.method, &self.snapshot, &self.connections))
+    }
+}
+
+/// What a checkpoint of this host may have left.
+pub(super) fn held(plan: &Plan, snapshot: &str, connections: &[Connection]) -> Option<Held> {
+    let path = plan.config.namespace(NamespaceKind::Network)?.path.clone()?;
+    let method = plan.outside.held_by.filter(|_| plan.made_here)?;
+    // Those that are closed at the restore were held too.
+    let connections = connections.iter().cloned().map(|one| Connection { fate: Fate::Kept, ..one }).collect();
+    Some(Held { method, snapshot: snapshot.to_owned(), connections, path })
 }
 
 /// Makes the network that the configuration has floe make; nothing gets in or out of it before it is opened.

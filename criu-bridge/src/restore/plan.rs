@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) paused: bool,
     /// Whether this host made it, byte for byte, of a container of this very bundle.
     pub(crate) own: bool,
+    /// Whether this host made it, byte for byte.
+    pub(crate) made_here: bool,
     criu: String,
     /// Names of its processes, by their pids in the container.
     pub(crate) names: BTreeMap<i32, String>,
@@ -106,8 +108,8 @@ impl Plan {
         let record = record.filter(|record| record.spec_digest == manifest.container.spec_digest);
         let Blueprint { bundle, spec, config, native } = blueprint(bundle, record.as_ref())?;
         let same_spec = blake3::hash(&spec).to_hex().as_str() == manifest.container.spec_digest;
-        let own =
-            same_spec && record.as_ref().is_some_and(|record| record.manifest == archive.manifest_digest());
+        let made_here = record.as_ref().is_some_and(|record| record.manifest == archive.manifest_digest());
+        let own = same_spec && made_here;
         if !same_spec && !foreign {
             tools.progress.warn(&format!(
                 "{} is not the configuration that the snapshot was made with",
@@ -134,6 +136,7 @@ impl Plan {
             record,
             paused,
             own,
+            made_here,
             criu: manifest.criu.clone(),
             names: manifest.tasks.iter().map(|task| (task.pid.cast_signed(), task.name.clone())).collect(),
         })

@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use floe_criu_bridge::checkpoint::Tcp;
+use floe_criu_bridge::outside::NetworkLock;
 
 /// What is done about connections.
 #[derive(Debug, Args)]
@@ -18,6 +19,23 @@ pub struct Network {
     /// Leave out TCP connections that are not accepted yet, whatever is done about the others.
     #[arg(long)]
     pub tcp_skip_in_flight: bool,
+    /// How packets are held back while connections are taken.
+    #[arg(long, value_name = "METHOD", default_value = "auto")]
+    network_lock: Lock,
+}
+
+/// How packets are held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Lock {
+    /// By nftables or else iptables, where connections are to be kept.
+    Auto,
+    /// By nftables.
+    Nftables,
+    /// By iptables-restore and ip6tables-restore.
+    Iptables,
+    /// Not at all.
+    #[value(alias = "skip")]
+    None,
 }
 
 /// What is done about TCP connections.
@@ -34,6 +52,16 @@ enum TcpFate {
 }
 
 impl Network {
+    /// How packets are held back.
+    pub fn lock(&self) -> NetworkLock {
+        match self.network_lock {
+            Lock::Auto => NetworkLock::Auto,
+            Lock::Nftables => NetworkLock::Nftables,
+            Lock::Iptables => NetworkLock::Iptables,
+            Lock::None => NetworkLock::None,
+        }
+    }
+
     /// What was chosen, in either form.
     pub fn tcp(&self) -> Tcp {
         match self.tcp {

@@ -6,7 +6,7 @@
 //!   what came out.
 //! - `unix NAME`: a datagram socket that is connected to somebody else's with the abstract name NAME. `TOKEN send TEXT`
 //!   sends TEXT there.
-//! - `listen ADDRESS` and `connect ADDRESS`: a TCP socket, `ADDRESS:PORT`. `TOKEN accept` takes the next connection to it,
+//! - `listen ADDRESS [MIB]` (with so much memory) and `connect ADDRESS`: a TCP socket, `ADDRESS:PORT`. `TOKEN accept` takes the next connection to it,
 //!   `TOKEN close` closes it; `TOKEN send TEXT` writes TEXT, `TOKEN receive NUMBER` answers with so many bytes that came.
 //! - `file`: a file that has lost the name by which it was opened, and kept another. `TOKEN send TEXT` appends TEXT, and
 //!   answers with all that is in it.
@@ -39,7 +39,11 @@ fn main() -> Result<()> {
     let (folder, mut held) = match words.as_slice() {
         ["--dir", folder, "tcp"] => (folder, connection()?),
         ["--dir", folder, "unix", name] => (folder, socket(name)?),
-        ["--dir", folder, "listen", address] => {
+        ["--dir", folder, "listen", address, rest @ ..] => {
+            if let [mib] = rest {
+                // Never read again: it is there to be dumped.
+                std::mem::forget(memory(mib.parse()?));
+            }
             let listener = TcpListener::bind(address).with_context(|| format!("listen at {address}"))?;
             (folder, Held::Listener { listener, stream: None })
         }
@@ -49,7 +53,9 @@ fn main() -> Result<()> {
             (folder, Held::Peer(peer))
         }
         ["--dir", folder, "file"] => (folder, file(Path::new(folder))?),
-        _ => bail!("usage: connected --dir DIR tcp | unix NAME | listen ADDRESS | connect ADDRESS | file"),
+        _ => bail!(
+            "usage: connected --dir DIR tcp | unix NAME | listen ADDRESS [MIB] | connect ADDRESS | file"
+        ),
     };
     let door = Door::new(PathBuf::from(folder));
     door.ready("ok\n")?;
@@ -71,6 +77,18 @@ fn main() -> Result<()> {
         let answer = result.unwrap_or_else(|error| format!("failed: {error:#}"));
         door.answer(&question, &format!("{answer}\n"))?;
     }
+}
+
+/// So many MiB that do not compress to nothing.
+fn memory(mib: usize) -> Vec<u64> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    (0..mib << 17).map(|_| next()).collect()
 }
 
 fn connection() -> Result<Held> {
