@@ -14,6 +14,8 @@ mod lock;
 #[path = "outside/made.rs"]
 mod made;
 
+#[path = "outside/mounts.rs"]
+mod mounts;
 #[path = "outside/tcp.rs"]
 mod tcp;
 

@@ -14,6 +14,7 @@ use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use floe_runtime::config::{Config, MountKind};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -43,6 +44,9 @@ pub struct Record {
     /// BLAKE3 of the snapshot's manifest, which stands for all of it.
     #[serde(default)]
     pub manifest: String,
+    /// The sources of its bind mounts by their places in it: `restore --map` may have made them others than the bundle's.
+    #[serde(default)]
+    pub binds: BTreeMap<PathBuf, PathBuf>,
     /// Host files by CRIU's key.
     pub files: BTreeMap<String, PathBuf>,
     /// Inode numbers of those files, to tell a file from another that took its name.
@@ -55,7 +59,13 @@ pub struct Native {
     /// In OCI's words, as the snapshot has it.
     pub spec: String,
     /// As the runtime understands it.
-    pub config: floe_runtime::config::Config,
+    pub config: Config,
+}
+
+/// The sources of a configuration's bind mounts by their places.
+pub(crate) fn binds(config: &Config) -> BTreeMap<PathBuf, PathBuf> {
+    let binds = config.mounts.iter().filter(|mount| matches!(mount.kind, MountKind::Bind { .. }));
+    binds.filter_map(|mount| Some((mount.destination.clone(), mount.source.clone()?))).collect()
 }
 
 /// The records of one state root.
@@ -230,6 +240,7 @@ mod tests {
             bundle: PathBuf::from("/srv/web"),
             spec_digest: "00".to_owned(),
             manifest: "11".to_owned(),
+            binds: BTreeMap::from([(PathBuf::from("/data"), PathBuf::from("/srv/data"))]),
             files: BTreeMap::from([("file[1d:2]".to_owned(), PathBuf::from("/var/log/web"))]),
             inodes: BTreeMap::from([("file[1d:2]".to_owned(), 2)]),
         }

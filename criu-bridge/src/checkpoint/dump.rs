@@ -185,6 +185,7 @@ impl<'a> Dump<'a> {
             }),
             spec_digest: self.seal.spec_digest().to_owned(),
             manifest: manifest.to_owned(),
+            binds: crate::record::binds(self.container.config()),
             files: files.clone(),
             inodes: files.iter().filter_map(|(key, path)| Some((key.clone(), inode(path)?))).collect(),
         }

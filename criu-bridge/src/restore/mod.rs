@@ -12,8 +12,10 @@
 mod arrived;
 mod chain;
 mod foreign;
+mod hostname;
 mod inherit;
 mod joined;
+mod mounts;
 mod outside;
 mod plan;
 mod privileges;
@@ -64,6 +66,10 @@ pub struct Options {
     pub systemd_cgroup: bool,
     /// Compare the snapshot with this host first, and refuse what CRIU would refuse.
     pub check: bool,
+    /// Bind mounts whose source is elsewhere on this host: the source in the configuration, and the new one.
+    pub map: Vec<(PathBuf, PathBuf)>,
+    /// The host name that it gets instead of the one that it had.
+    pub hostname: Option<String>,
     /// Close the TCP connections that were kept at the checkpoint.
     pub tcp_close: bool,
     /// Longest time without a sign from CRIU.
@@ -81,6 +87,8 @@ impl Default for Options {
             console: None,
             systemd_cgroup: false,
             check: true,
+            map: Vec::new(),
+            hostname: None,
             tcp_close: false,
             timeout: Duration::from_secs(60),
             hooks: Hooks::default(),
@@ -134,7 +142,7 @@ pub fn restore(
     options.form.extra.criu = options.form.extra.criu.with_file(&plan.config, tools.progress)?;
     options.form.extra.criu.check(Direction::Restore)?;
     options.form.settle(&mut plan.choices)?;
-    outside::choose(&mut plan, &options);
+    outside::choose(&mut plan, &options)?;
     if options.check {
         preflight::heed(preflight::arrival::of_plan(archive, &plan, tools)?, tools.progress)?;
     }
@@ -268,6 +276,7 @@ fn run(
         console: options.console.as_ref(),
         trusted: plan.own,
         held,
+        hostname: options.hostname.as_deref(),
         masters: Vec::new(),
     };
     let outcome = session.call(&request, &mut handler, tools.cancel, options.timeout);
@@ -335,6 +344,8 @@ struct Restoring<'a> {
     console: Option<&'a OwnedFd>,
     /// Whether what comes back needs no look at.
     trusted: bool,
+    /// The host name that it gets.
+    hostname: Option<&'a str>,
     /// What holds back packets for its connections until they are there.
     held: Option<&'a Held>,
     /// Masters of terminals that nobody asked for: held until the restore is over, then the terminal hangs up.
@@ -380,6 +391,7 @@ impl Handler for Restoring<'_> {
                 if let Some(pid) = self.pid {
                     let pid = Pid::from_raw(pid);
                     floe_runtime::protect_restored(self.reservation.config(), pid)?;
+                    self.hostname.map_or(Ok(()), |name| hostname::set(pid.as_raw(), name))?;
                     if !self.trusted {
                         arrived::check(self.reservation.config(), pid, self.reservation.cgroup())?;
                     }

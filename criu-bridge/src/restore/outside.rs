@@ -9,8 +9,8 @@ use floe_runtime::{ContainerId, Reservation, Store};
 
 use floe_snapshot_format::Manifest;
 
-use super::Options;
 use super::plan::Plan;
+use super::{Options, hostname, mounts};
 use crate::error::{Error, Result};
 use crate::outside::{self, Connection, Fate, LockMethod, netns, rules};
 
@@ -24,10 +24,12 @@ pub(super) fn demand_addresses_of_its_own(store: &Store, id: &ContainerId, confi
 }
 
 /// What the one who restores wants otherwise than it was.
-pub(super) fn choose(plan: &mut Plan, options: &Options) {
+pub(super) fn choose(plan: &mut Plan, options: &Options) -> Result<()> {
     if options.tcp_close {
         plan.choices.tcp_close |= std::mem::take(&mut plan.choices.tcp_established);
     }
+    mounts::map(&mut plan.config, &options.map)?;
+    options.hostname.as_deref().map_or(Ok(()), |name| hostname::choose(&mut plan.config, name))
 }
 
 /// The connections, and what becomes of them.

@@ -106,7 +106,8 @@ impl Plan {
         let record = tools.records.find(&manifest.snapshot)?;
         // A record of another configuration is of another snapshot with this one's id.
         let record = record.filter(|record| record.spec_digest == manifest.container.spec_digest);
-        let Blueprint { bundle, spec, config, native } = blueprint(bundle, record.as_ref())?;
+        let named = bundle.is_some();
+        let Blueprint { bundle, spec, mut config, native } = blueprint(bundle, record.as_ref())?;
         let same_spec = blake3::hash(&spec).to_hex().as_str() == manifest.container.spec_digest;
         let made_here = record.as_ref().is_some_and(|record| record.manifest == archive.manifest_digest());
         let own = same_spec && made_here;
@@ -115,6 +116,9 @@ impl Plan {
                 "{} is not the configuration that the snapshot was made with",
                 bundle.join("config.json").display()
             ));
+        }
+        if let Some(record) = record.as_ref().filter(|_| own && !named) {
+            super::mounts::as_they_were(&mut config, record);
         }
         let (outside, choices) = if foreign {
             (super::foreign::outside(archive, &config)?, super::foreign::choices(archive)?)
