@@ -15,6 +15,7 @@ mod locks;
 mod mappings;
 mod mounts;
 mod namespaces;
+mod pipes;
 mod processes;
 mod scene;
 mod seccomp;
@@ -159,6 +160,7 @@ const CHECKS: &[Check] = &[
     sockets::unsupported,
     sockets::not_told,
     sockets::unix_outside,
+    pipes::outside,
     sockets::netlink,
     sockets::connected,
     sockets::not_accepted,

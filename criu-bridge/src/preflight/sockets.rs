@@ -113,7 +113,7 @@ pub(super) fn unix_outside(scene: &Scene<'_>) -> Vec<Finding> {
         }
     }
     let peers: Vec<u64> = suspects.iter().filter_map(|(peer, _)| *peer).collect();
-    let holders = holders(&peers, scene);
+    let holders = holders("socket:[", &peers, scene);
     let mut found = Vec::new();
     for (peer, mut finding) in suspects {
         if let Some(peer) = peer {
@@ -154,8 +154,8 @@ fn one_outside(process: &Process, descriptor: &Descriptor, datagram: bool, name:
     Finding::of(process, "unix-half-stream", &what, to, hint)
 }
 
-/// Who holds these sockets, outside of what is dumped.
-fn holders(inodes: &[u64], scene: &Scene<'_>) -> BTreeMap<u64, i32> {
+/// Who holds these sockets or pipes (`kind` is how links to them begin), outside of what is dumped.
+pub(super) fn holders(kind: &str, inodes: &[u64], scene: &Scene<'_>) -> BTreeMap<u64, i32> {
     let mut found = BTreeMap::new();
     if inodes.is_empty() {
         return found;
@@ -167,9 +167,8 @@ fn holders(inodes: &[u64], scene: &Scene<'_>) -> BTreeMap<u64, i32> {
         }
         let links = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         for target in links.filter_map(|link| std::fs::read_link(link.path()).ok()) {
-            let inode = target
-                .to_str()
-                .and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            let inode =
+                target.to_str().and_then(|text| text.strip_prefix(kind)?.strip_suffix(']')?.parse().ok());
             if let Some(inode) = inode.filter(|inode| inodes.contains(inode)) {
                 found.entry(inode).or_insert(pid);
             }

@@ -6,6 +6,9 @@
 //!   what came out.
 //! - `unix NAME`: a datagram socket that is connected to somebody else's with the abstract name NAME. `TOKEN send TEXT`
 //!   sends TEXT there.
+//! - `reader` and `writer`: descriptor 3, which it has been handed. `TOKEN receive NUMBER` and `TOKEN send TEXT` as above.
+//! - `clock`: nothing. `TOKEN clock` answers with the monotonic clock and the one that counts while the host sleeps too, in
+//!   milliseconds.
 //! - `listen ADDRESS [MIB]` (with so much memory) and `connect ADDRESS`: a TCP socket, `ADDRESS:PORT`. `TOKEN accept` takes the next connection to it,
 //!   `TOKEN close` closes it; `TOKEN send TEXT` writes TEXT, `TOKEN receive NUMBER` answers with so many bytes that came.
 //! - `file`: a file that has lost the name by which it was opened, and kept another. `TOKEN send TEXT` appends TEXT, and
@@ -21,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use floe_test_programs::door::Door;
+use nix::time::{ClockId, clock_gettime};
 
 enum Held {
     Connection { near: TcpStream, far: TcpStream },
@@ -28,7 +32,12 @@ enum Held {
     File(File),
     Listener { listener: TcpListener, stream: Option<TcpStream> },
     Peer(TcpStream),
+    Handed(File),
+    Nothing,
 }
+
+/// By its path, for there is no safe way to take a number for a descriptor.
+const HANDED: &str = "/proc/self/fd/3";
 
 /// What has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,9 +61,15 @@ fn main() -> Result<()> {
             peer.set_read_timeout(Some(PATIENCE))?;
             (folder, Held::Peer(peer))
         }
+        ["--dir", folder, "reader"] => (folder, Held::Handed(File::open(HANDED).context("descriptor 3")?)),
+        ["--dir", folder, "writer"] => {
+            let file = OpenOptions::new().append(true).open(HANDED).context("descriptor 3")?;
+            (folder, Held::Handed(file))
+        }
+        ["--dir", folder, "clock"] => (folder, Held::Nothing),
         ["--dir", folder, "file"] => (folder, file(Path::new(folder))?),
         _ => bail!(
-            "usage: connected --dir DIR tcp | unix NAME | listen ADDRESS [MIB] | connect ADDRESS | file"
+            "usage: connected --dir DIR tcp | unix NAME | reader | writer | clock | listen ADDRESS [MIB] | connect ADDRESS | file"
         ),
     };
     let door = Door::new(PathBuf::from(folder));
@@ -64,6 +79,7 @@ fn main() -> Result<()> {
         let words: Vec<&str> = question.words.iter().map(String::as_str).collect();
         let result = match words.as_slice() {
             ["send", text] => send(&mut held, text),
+            ["clock"] => clock(),
             ["accept"] => accept(&mut held),
             ["close"] => {
                 if let Held::Listener { stream, .. } = &mut held {
@@ -122,8 +138,18 @@ fn accept(held: &mut Held) -> Result<String> {
     Ok(format!("ok {from}"))
 }
 
+fn clock() -> Result<String> {
+    let of = |clock| clock_gettime(clock).map(Duration::from);
+    let monotonic = of(ClockId::CLOCK_MONOTONIC)?.as_millis();
+    Ok(format!("ok {monotonic} {}", of(ClockId::CLOCK_BOOTTIME)?.as_millis()))
+}
+
 fn receive(held: &mut Held, number: &str) -> Result<String> {
     let mut came = vec![0; number.parse()?];
+    if let Held::Handed(file) = held {
+        file.read_exact(&mut came).context("read")?;
+        return Ok(format!("ok {}", String::from_utf8_lossy(&came)));
+    }
     let mut stream = match held {
         Held::Listener { stream: Some(stream), .. } | Held::Peer(stream) => &*stream,
         _ => bail!("there is no connection"),
@@ -139,7 +165,11 @@ fn send(held: &mut Held, text: &str) -> Result<String> {
             near.write_all(text.as_bytes()).context("write")?;
             far.read_exact(&mut came).context("read")?;
         }
-        Held::Listener { stream: None, .. } => bail!("there is no connection"),
+        Held::Handed(file) => {
+            file.write_all(text.as_bytes()).context("write")?;
+            return Ok("ok".to_owned());
+        }
+        Held::Listener { stream: None, .. } | Held::Nothing => bail!("there is no connection"),
         Held::Listener { stream: Some(stream), .. } | Held::Peer(stream) => {
             stream.write_all(text.as_bytes()).context("write")?;
             return Ok("ok".to_owned());
