@@ -62,6 +62,45 @@ fn beats(bundle: &Bundle) -> bool {
 }
 
 #[test]
+fn cgroups_of_its_own_are_there_again_in_version_2() {
+    let place = Place::new("unified-inner");
+    let bundle = Bundle::of_program(&place.join("bundle"), "connected", &["clock"]);
+    let mut name = place.name("one");
+    let archive = place.join("c.tar.zst");
+    let archive = archive.to_str().unwrap();
+    let run = ["--log", "/dev/null", "run", "--detach", "--bundle", bundle.path().to_str().unwrap(), &name];
+    assert_eq!(quiet(&place, &run), Some(0));
+    bundle.ready();
+    let child = bundle.ask_ok("child");
+    let own = folder(&place, &name);
+    let find = |own: &Path, inner: &str| {
+        let all = fs::read_to_string(own.join(inner).join("cgroup.procs")).unwrap();
+        all.lines().map(str::to_owned).find(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap().to_owned();
+            numbers.split_whitespace().last() == Some(&child)
+        })
+    };
+    let pid = find(&own, "").unwrap();
+    fs::create_dir_all(own.join("inner/deep")).unwrap();
+    fs::write(own.join("inner/cgroup.max.descendants"), "5").unwrap();
+    fs::write(own.join("inner/deep/cgroup.procs"), &pid).unwrap();
+    for round in ["two", "three"] {
+        ok(&place, &["checkpoint", &name, "--to", archive]);
+        ok(&place, &["delete", &name]);
+        name = place.name(round);
+        assert_eq!(quiet(&place, &["restore", &name, "--detach", "--from", archive]), Some(0));
+        let own = folder(&place, &name);
+        assert!(find(&own, "inner/deep").is_some() && find(&own, "").is_none(), "{round}");
+        assert_eq!(fs::read_to_string(own.join("inner/cgroup.max.descendants")).unwrap(), "5\n");
+        bundle.ask_ok("clock");
+    }
+    let own = folder(&place, &name);
+    ok(&place, &["delete", "--force", &name]);
+    assert!(!own.exists());
+}
+
+#[test]
 fn a_container_is_frozen_by_version_2() {
     let place = Place::new("unified");
     let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &["--mib", "4"]);

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic")]
 
+#[path = "outside/cgroups.rs"]
+mod cgroups;
 #[path = "outside/handed.rs"]
 mod handed;
 #[path = "outside/host.rs"]

@@ -126,6 +126,16 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// A process came back in another place than the container's cgroup. Everything of the restore was ended.
+    #[error(
+        "{process} came back {place}; see whether the snapshot's cgroups fit this host, or report it as a fault of floe"
+    )]
+    Misplaced {
+        /// Which.
+        process: String,
+        /// Where it is.
+        place: String,
+    },
     /// The kernel has no such system call.
     #[error(
         "this kernel has no {call}{}; floe needs Linux {} or newer, with nothing that filters the call",

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use floe_runtime::config::{Config, MountKind};
+use floe_runtime::config::{Config, MountKind, Resources};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -47,6 +47,9 @@ pub struct Record {
     /// The sources of its bind mounts by their places in it: `restore --map` may have made them others than the bundle's.
     #[serde(default)]
     pub binds: BTreeMap<PathBuf, PathBuf>,
+    /// Its limits as they were: `update` may have made them others than the bundle's.
+    #[serde(default)]
+    pub resources: Option<Resources>,
     /// Host files by CRIU's key.
     pub files: BTreeMap<String, PathBuf>,
     /// Inode numbers of those files, to tell a file from another that took its name.
@@ -241,6 +244,7 @@ mod tests {
             spec_digest: "00".to_owned(),
             manifest: "11".to_owned(),
             binds: BTreeMap::from([(PathBuf::from("/data"), PathBuf::from("/srv/data"))]),
+            resources: Some(Resources { pids: Some(7), ..Default::default() }),
             files: BTreeMap::from([("file[1d:2]".to_owned(), PathBuf::from("/var/log/web"))]),
             inodes: BTreeMap::from([("file[1d:2]".to_owned(), 2)]),
         }

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use floe_runtime::Container;
+use floe_runtime::cgroup::InnerCgroup;
 use floe_snapshot_format::{Destination, Sealed, Sink};
 
 use super::Tools;
@@ -68,6 +69,8 @@ pub(crate) struct Dump<'a> {
     pub(crate) page_bytes: u64,
     /// What was found open outside.
     pub(crate) host_files: HostFiles,
+    /// The cgroups that it has made below its own.
+    inner: Vec<InnerCgroup>,
     /// TCP connections that nobody had accepted when the tree was stopped.
     not_accepted: Vec<Connection>,
 }
@@ -92,6 +95,7 @@ impl<'a> Dump<'a> {
             sealed: None,
             page_bytes: 0,
             host_files: HostFiles::default(),
+            inner: Vec::new(),
             not_accepted: Vec::new(),
         }
     }
@@ -120,6 +124,7 @@ impl<'a> Dump<'a> {
     fn find_host_files(&mut self) -> Result<Answer> {
         self.pids = super::collect::processes(self.container, self.job.plan.init)?;
         self.host_files = outside::host_files(&self.pids)?;
+        self.inner = outside::inner_cgroups(self.container.cgroup())?;
         self.not_accepted = tasks::not_accepted(&self.pids).iter().map(Connection::skipped).collect();
         if !self.host_files.stray.is_empty() {
             let stray = |folder: &Descriptor| stray(&Process::named(folder.pid), folder).blocker;
@@ -147,6 +152,7 @@ impl<'a> Dump<'a> {
         let contents = Contents {
             plan: self.job.plan,
             host_files: &self.host_files,
+            inner: &self.inner,
             received: &received,
             frozen: self.frozen,
         };
@@ -185,6 +191,7 @@ impl<'a> Dump<'a> {
             }),
             spec_digest: self.seal.spec_digest().to_owned(),
             manifest: manifest.to_owned(),
+            resources: Some(self.container.config().resources.clone()),
             binds: crate::record::binds(self.container.config()),
             files: files.clone(),
             inodes: files.iter().filter_map(|(key, path)| Some((key.clone(), inode(path)?))).collect(),

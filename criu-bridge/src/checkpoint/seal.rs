@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::{Duration, SystemTime};
 
 use floe_runtime::Container;
-use floe_runtime::cgroup::CgroupVersion;
+use floe_runtime::cgroup::{CgroupVersion, InnerCgroup};
 use floe_snapshot_format::criu::{cgroups, files, ids, memory, pagemap, sockets, stats, tasks};
 use floe_snapshot_format::{
     Complete, Cpu, Destination, FORMAT_VERSION, Head, Manifest, MemberName, Sink, Stats, Task, Tool,
@@ -44,6 +44,7 @@ const SMALL: u64 = 64 << 10;
 pub(crate) struct Contents<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) host_files: &'a HostFiles,
+    pub(crate) inner: &'a [InnerCgroup],
     pub(crate) received: &'a Received,
     /// As measured here.
     pub(crate) frozen: Duration,
@@ -291,6 +292,7 @@ fn outside(contents: &Contents<'_>) -> Outside {
         terminals: contents.host_files.terminals.clone(),
         namespaces: contents.plan.namespaces.iter().map(|(namespace, _)| namespace.clone()).collect(),
         stdio: contents.plan.stdio.clone(),
+        cgroups: contents.inner.to_vec(),
         held_by: Some(contents.plan.lock).filter(|method| *method != LockMethod::None),
         interfaces: contents.plan.interfaces.clone(),
     }

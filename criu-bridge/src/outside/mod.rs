@@ -9,6 +9,7 @@ mod connections;
 mod interfaces;
 mod lock;
 pub(crate) mod netns;
+pub(crate) mod places;
 mod repair;
 pub(crate) mod rules;
 
@@ -24,6 +25,8 @@ pub use interfaces::OutsideInterface;
 pub(crate) use interfaces::{interfaces, remember};
 pub use lock::NetworkLock;
 pub(crate) use lock::{Method as LockMethod, choose as choose_lock};
+
+use floe_runtime::cgroup::InnerCgroup;
 
 use crate::error::Result;
 use crate::tasks::{self, Descriptor, Kind};
@@ -44,6 +47,9 @@ pub struct Outside {
     pub namespaces: Vec<OutsideNamespace>,
     /// What descriptors 0, 1 and 2 of the first process led to (`descriptors.json` of runc).
     pub stdio: Vec<String>,
+    /// The cgroups that it had made below its own, with the numbers that their processes have in the container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cgroups: Vec<InnerCgroup>,
     /// What holds back packets for its connections, in a network namespace of others that it shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_by: Option<LockMethod>,
@@ -169,6 +175,19 @@ fn kind_of(
 /// The controllers of a cgroup v1 mount, as the last folder of its usual place is named.
 fn controllers(mount: &MountInfo) -> String {
     mount.mount_point.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// The cgroups below the container's, with their processes by the numbers that they have in the container.
+///
+/// # Errors
+/// As [`floe_runtime::cgroup::inner`].
+pub(crate) fn inner_cgroups(cgroup: &dyn floe_runtime::cgroup::Cgroup) -> Result<Vec<InnerCgroup>> {
+    let mut found = floe_runtime::cgroup::inner(cgroup)?;
+    for one in &mut found {
+        let number = |pid: &u32| tasks::inner_number(pid.cast_signed());
+        one.processes = one.processes.iter().filter_map(number).collect();
+    }
+    Ok(found)
 }
 
 /// Host files and terminals found open in a stopped tree, with the places that they have on this host.

@@ -10,6 +10,7 @@
 //! Whatever fails takes all of it back. The archive is only read.
 
 mod arrived;
+mod cgroups;
 mod chain;
 mod foreign;
 mod hostname;
@@ -46,6 +47,7 @@ use crate::progress::{Phase, Progress};
 use crate::scratch::Scratch;
 use crate::session::{Answer, Handler, Home, Outcome, Session};
 use crate::work::WorkFolder;
+use cgroups::Places;
 use inherit::Inherited;
 use outside::Held;
 pub(crate) use plan::Plan;
@@ -175,8 +177,16 @@ pub fn restore(
 
     let watch = tools.records.watch(None)?;
     let held = outside::held(&plan, &archive.manifest().snapshot, &connections);
-    let work =
-        Work { held: held.as_ref(), plan: &plan, root: &root, scratch: &scratch, options: &options, tools };
+    let tasks: Vec<u32> = archive.manifest().tasks.iter().map(|task| task.pid).collect();
+    let work = Work {
+        tasks: &tasks,
+        held: held.as_ref(),
+        plan: &plan,
+        root: &root,
+        scratch: &scratch,
+        options: &options,
+        tools,
+    };
     let result = run(reservation, inherited, work, &watch);
     if let Some(folder) = work_folder {
         folder.keep(&scratch, &[request::LOG, STATS], tools.progress);
@@ -237,6 +247,7 @@ impl floe_snapshot_format::Progress for Unpacking<'_> {
 /// What CRIU is to do, and with what.
 #[derive(Clone, Copy)]
 struct Work<'a> {
+    tasks: &'a [u32],
     held: Option<&'a Held>,
     plan: &'a Plan,
     root: &'a RestoreRoot,
@@ -251,7 +262,7 @@ fn run(
     work: Work<'_>,
     watch: &Watch,
 ) -> Result<(Container, i32)> {
-    let Work { held, plan, root, scratch, options, tools } = work;
+    let Work { tasks, held, plan, root, scratch, options, tools } = work;
     let (keys, fds) = inherited.into_parts();
     let keyring = floe_runtime::keyring::name_for(reservation.id(), reservation.config());
     // CRIU works from within: what it forks is where it belongs from its first instruction on.
@@ -261,6 +272,7 @@ fn run(
     if !entered {
         reservation.cgroup().add(Pid::from_raw(session.pid()))?;
     }
+    let places = Places::new(&plan.outside.cgroups, plan.own, tasks.to_vec(), session.pid())?;
     let mounts = plan.mounts(reservation.cgroup())?;
     let inherit: Vec<_> = keys.into_iter().zip(numbers).collect();
     let mut request =
@@ -276,6 +288,7 @@ fn run(
         console: options.console.as_ref(),
         trusted: plan.own,
         held,
+        places,
         hostname: options.hostname.as_deref(),
         masters: Vec::new(),
     };
@@ -344,6 +357,8 @@ struct Restoring<'a> {
     console: Option<&'a OwnedFd>,
     /// Whether what comes back needs no look at.
     trusted: bool,
+    /// Where its processes are to be.
+    places: Places,
     /// The host name that it gets.
     hostname: Option<&'a str>,
     /// What holds back packets for its connections until they are there.
@@ -391,6 +406,7 @@ impl Handler for Restoring<'_> {
                 if let Some(pid) = self.pid {
                     let pid = Pid::from_raw(pid);
                     floe_runtime::protect_restored(self.reservation.config(), pid)?;
+                    self.places.settle(pid.as_raw(), self.reservation.cgroup(), self.progress)?;
                     self.hostname.map_or(Ok(()), |name| hostname::set(pid.as_raw(), name))?;
                     if !self.trusted {
                         arrived::check(self.reservation.config(), pid, self.reservation.cgroup())?;

@@ -117,8 +117,11 @@ impl Plan {
                 bundle.join("config.json").display()
             ));
         }
-        if let Some(record) = record.as_ref().filter(|_| own && !named) {
-            super::mounts::as_they_were(&mut config, record);
+        if let Some(record) = record.as_ref().filter(|_| own) {
+            super::cgroups::as_they_were(&mut config, record);
+            if !named {
+                super::mounts::as_they_were(&mut config, record);
+            }
         }
         let (outside, choices) = if foreign {
             (super::foreign::outside(archive, &config)?, super::foreign::choices(archive)?)

@@ -14,7 +14,7 @@ pub(super) fn file(dir: &Path, name: &str) -> String {
 }
 
 /// Gives a cgroup that has none what its parent has.
-pub(super) fn inherit(path: &Path) -> Result<()> {
+pub(in crate::cgroup) fn inherit(path: &Path) -> Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
     for name in ["cpus", "mems"] {
         let file = file(path, name);

@@ -5,6 +5,8 @@ mod freezer;
 mod limits;
 mod stats;
 
+pub(super) use cpuset::inherit as inherit_cpuset;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;

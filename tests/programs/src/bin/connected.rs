@@ -7,7 +7,7 @@
 //! - `unix NAME`: a datagram socket that is connected to somebody else's with the abstract name NAME. `TOKEN send TEXT`
 //!   sends TEXT there.
 //! - `reader` and `writer`: descriptor 3, which it has been handed. `TOKEN receive NUMBER` and `TOKEN send TEXT` as above.
-//! - `clock`: nothing. `TOKEN clock` answers with the monotonic clock and the one that counts while the host sleeps too, in
+//! - `clock`: nothing. `TOKEN child` starts a process that sleeps, and answers with its number; `TOKEN clock` answers with the monotonic clock and the one that counts while the host sleeps too, in
 //!   milliseconds.
 //! - `listen ADDRESS [MIB]` (with so much memory) and `connect ADDRESS`: a TCP socket, `ADDRESS:PORT`. `TOKEN accept` takes the next connection to it,
 //!   `TOKEN close` closes it; `TOKEN send TEXT` writes TEXT, `TOKEN receive NUMBER` answers with so many bytes that came.
@@ -66,6 +66,9 @@ fn main() -> Result<()> {
             let file = OpenOptions::new().append(true).open(HANDED).context("descriptor 3")?;
             (folder, Held::Handed(file))
         }
+        ["--dir", _, "child"] => loop {
+            std::thread::sleep(PATIENCE);
+        },
         ["--dir", folder, "clock"] => (folder, Held::Nothing),
         ["--dir", folder, "file"] => (folder, file(Path::new(folder))?),
         _ => bail!(
@@ -80,6 +83,7 @@ fn main() -> Result<()> {
         let result = match words.as_slice() {
             ["send", text] => send(&mut held, text),
             ["clock"] => clock(),
+            ["child"] => child(),
             ["accept"] => accept(&mut held),
             ["close"] => {
                 if let Held::Listener { stream, .. } = &mut held {
@@ -136,6 +140,11 @@ fn accept(held: &mut Held) -> Result<String> {
     accepted.set_read_timeout(Some(PATIENCE))?;
     *stream = Some(accepted);
     Ok(format!("ok {from}"))
+}
+
+fn child() -> Result<String> {
+    let child = std::process::Command::new(std::env::current_exe()?).args(["--dir", "/", "child"]).spawn()?;
+    Ok(format!("ok {}", child.id()))
 }
 
 fn clock() -> Result<String> {
