@@ -16,7 +16,7 @@ use crate::support::program::Bundle;
 fn a_network_that_others_made_is_joined_again() {
     let place = Place::with_newest_criu("joined");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let named = Named::new();
     let bundle = Bundle::of_program(&place.join("bundle"), "connected", &["listen", "0.0.0.0:7007"]);
     join(&bundle, "network", named.path());

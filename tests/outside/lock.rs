@@ -36,7 +36,7 @@ fn is_a_rule(line: &str) -> bool {
 fn each_method_keeps_a_connection_and_leaves_no_rule() {
     let place = Place::with_newest_criu("method");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let (bundle, mut name) = listening(&place);
     let mut peer = peer(&bundle, "10.7.0.2:7007");
     for (round, method) in ["nftables", "iptables", "none", "skip", "auto"].into_iter().enumerate() {
@@ -59,7 +59,7 @@ fn each_method_keeps_a_connection_and_leaves_no_rule() {
 fn others_in_a_shared_network_are_not_cut_off() {
     let place = Place::with_newest_criu("shared");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let named = Named::new();
     let bundle = Bundle::of_program(&place.join("bundle"), "connected", &["listen", "0.0.0.0:7007"]);
     let beside = Bundle::of_program(&place.join("beside"), "connected", &["listen", "0.0.0.0:7008"]);
@@ -117,7 +117,7 @@ fn criu_of(floe: &Child) -> Option<i32> {
 fn a_lock_that_a_killed_checkpoint_left_is_taken_out() {
     let place = Place::with_newest_criu("struck");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let bundle = Bundle::of_program(&place.join("bundle"), "connected", &["listen", "0.0.0.0:7007", "192"]);
     let networks = json!([{"type": "veth", "name": "web0", "bridge": "br0", "address": "10.7.0.2/24"}]);
     let file = native(&place, &bundle, networks);

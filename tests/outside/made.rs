@@ -20,7 +20,7 @@ fn names() -> Vec<String> {
 fn a_pair_is_there_again_with_all_that_it_had() {
     let place = Place::with_newest_criu("made");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let links = names();
     let bundle = Bundle::of_program(&place.join("bundle"), "connected", &["listen", "[::]:7007"]);
     let networks = json!([{"type": "loopback"}, {
@@ -72,7 +72,7 @@ fn a_pair_is_there_again_with_all_that_it_had() {
 fn a_device_of_the_host_is_back_between_and_with_the_container_again() {
     let place = Place::new("devices");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     ip("link add dev0 address 02:00:00:00:07:01 mtu 1450 type veth peer name far-dev0");
     ip("link set far-dev0 up");
     ip("addr add 10.8.0.2/24 dev dev0");
@@ -128,7 +128,7 @@ fn a_network_that_cannot_be_made_leaves_nothing() {
     assert!(!exists("vone") && !exists("vtwo"), "its pairs end with it");
     place.ok(["delete", &name]);
     ip("link add vtwo type bridge");
-    let before = (Picture::take(&place, &[&place.root()]), names());
+    let before = (Picture::without_criu(&place, &[&place.root()]), names());
     let again = place.name("again");
     let said = place.run(["restore", &again, "--detach", "--from", archive]);
     assert!(

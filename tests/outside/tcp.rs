@@ -52,7 +52,7 @@ fn report(said: &str) -> Value {
 fn a_connection_with_a_peer_outside_goes_on() {
     let place = Place::with_newest_criu("kept");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let (bundle, mut name) = listening(&place);
     let mut peer = peer(&bundle, "10.7.0.2:7007");
     let own = peer.local_addr().unwrap().to_string();
@@ -87,7 +87,7 @@ fn a_connection_with_a_peer_outside_goes_on() {
 fn a_connection_goes_on_where_the_container_runs_on() {
     let place = Place::with_newest_criu("runs-on");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let (bundle, name) = listening(&place);
     let mut peer = peer(&bundle, "10.7.0.2:7007");
     let archive = place.join("on.tar.zst");
@@ -108,7 +108,7 @@ fn a_connection_goes_on_where_the_container_runs_on() {
 fn connections_are_closed_when_that_is_asked_for_at_either_end() {
     let place = Place::with_newest_criu("closed");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let (bundle, name) = listening(&place);
     let archive = place.join("closed.tar.zst");
     let archive = archive.to_str().unwrap();
@@ -149,7 +149,7 @@ fn connections_are_closed_when_that_is_asked_for_at_either_end() {
 fn a_connection_that_is_not_accepted_is_left_out_when_that_is_asked_for() {
     let place = Place::with_newest_criu("flight");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let (bundle, name) = listening(&place);
     let _waiting = TcpStream::connect("10.7.0.2:7007").unwrap();
     let archive = place.join("flight.tar.zst");
@@ -185,7 +185,7 @@ fn a_connection_that_is_not_accepted_is_left_out_when_that_is_asked_for() {
 fn an_address_that_is_not_there_is_named_before_anything_is_started() {
     let place = Place::with_newest_criu("address");
     let _host = Host::new();
-    let before = Picture::take(&place, &[]);
+    let before = Picture::without_criu(&place, &[]);
     let named = Named::new();
     let bundle = Bundle::of_program(&place.join("bundle"), "connected", &["listen", "0.0.0.0:7007"]);
     join(&bundle, "network", named.path());

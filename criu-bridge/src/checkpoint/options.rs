@@ -8,8 +8,8 @@ use crate::application::Hooks;
 use crate::error::Result;
 use crate::extra::Extra;
 use crate::given::Direction;
-use crate::progress::Progress;
 use crate::outside::NetworkLock;
+use crate::progress::Progress;
 
 /// What is done about TCP connections that are open at the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
