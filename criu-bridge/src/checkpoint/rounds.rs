@@ -18,7 +18,7 @@ use rust_criu::rust_criu_protobuf::rpc::{Criu_req, Criu_req_type};
 use super::collect::collect;
 use super::dump::Job;
 use super::options::Options;
-use super::seal::{Contents, Seal};
+use super::seal::{Contents, Seal, new_id};
 use super::{Tools, request, set_back, widen};
 use crate::cancel::Cancel;
 use crate::criu::Criu;
@@ -123,9 +123,11 @@ pub fn pre_dump(
     options.leave_running = true;
     let journal = container.begin_journal(Verb::Checkpoint)?;
     let plan = collect(container, &options)?;
-    let watch = tools.records.watch()?;
+    let watch = tools.records.watch(None)?;
     let froze = Cell::new(false);
-    let job = Job { plan: &plan, tools, destination, leave_running: true, froze: &froze };
+    let snapshot = new_id()?;
+    let job =
+        Job { plan: &plan, tools, destination, leave_running: true, snapshot: &snapshot, froze: &froze };
     let result = round(container, &options, job, &watch);
     watch.end();
     let result = result.map_err(|error| {
@@ -137,11 +139,11 @@ pub fn pre_dump(
 }
 
 fn round(container: &Container, options: &Options, job: Job<'_>, watch: &Watch) -> Result<()> {
-    let Job { plan, tools, destination, froze, .. } = job;
+    let Job { plan, tools, destination, snapshot, froze, .. } = job;
     let scratch = Scratch::new()?;
     let work = options.extra.work.as_deref().map(WorkFolder::open).transpose()?;
     let before = options.extra.before.as_deref().map(Before::open).transpose()?;
-    let mut seal = Seal::new(container, tools.criu, &scratch, options)?;
+    let mut seal = Seal::new(container, tools.criu, &scratch, options, snapshot.to_owned())?;
     seal.follows(before.as_ref());
     seal.holds_memory_only();
     let sink = seal.begin(destination, options, plan)?;
@@ -195,6 +197,7 @@ fn round(container: &Container, options: &Options, job: Job<'_>, watch: &Watch) 
         host_files: &HostFiles::default(),
         received: &received,
         frozen: std::time::Duration::ZERO,
+        inner: &[],
     };
     seal.write(sink, &contents)?.publish()?;
     Ok(())
