@@ -81,30 +81,50 @@ pub enum ProgressForm {
 /// Building every verb's grammar takes longer than most of them do. So the verbs that engines call all the time are tried
 /// with their own alone; whatever that does not take, help included, is left to the whole.
 pub fn parse() -> Result<Cli, clap::Error> {
-    let words = as_go_writes(std::env::args_os().collect());
-    match words.iter().skip(1).find_map(|word| commands::frequent(word.to_str()?)) {
-        Some(verb) => parse_one(verb, &words).map_or_else(|| Cli::try_parse_from(&words), Ok),
-        None => Cli::try_parse_from(&words),
-    }
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let one = words.iter().skip(1).find_map(|word| commands::frequent(word.to_str()?));
+    one.and_then(|verb| parse_one(verb, &words)).map_or_else(|| parse_whole(words), Ok)
+}
+
+fn parse_whole(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(as_go_writes(words))
 }
 
 /// Programs in Go write `-image-path` for `--image-path` now and then (containerd's `-no-subreaper`), for which runc's
 /// library takes it. Only for verbs without words of a program behind the name, and only for flags that they have.
 fn as_go_writes(mut words: Vec<OsString>) -> Vec<OsString> {
     let command = <Cli as clap::CommandFactory>::command();
-    let named = |word: &OsString| matches!(word.to_str(), Some("checkpoint" | "restore"));
-    let Some(at) = words.iter().skip(1).position(named).map(|at| at + 1) else { return words };
-    let verb = words[at].to_str().and_then(|name| command.find_subcommand(name));
+    let Some(at) = verb_at(&command, &words) else { return words };
+    let named = words[at].to_str().filter(|name| matches!(*name, "checkpoint" | "restore"));
+    let Some(verb) = named.and_then(|name| command.find_subcommand(name)) else { return words };
     for word in &mut words[at + 1..] {
         let Some(name) = word.to_str().and_then(|text| text.strip_prefix('-')) else { continue };
         let name = name.split('=').next().unwrap_or(name);
-        let mut flags = verb.into_iter().chain([&command]).flat_map(Command::get_arguments);
+        let mut flags = verb.get_arguments().chain(command.get_arguments());
         if name.len() > 1 && flags.any(|flag| flag.get_long() == Some(name)) {
             let long = format!("-{}", word.to_string_lossy());
             *word = OsString::from(long);
         }
     }
     words
+}
+
+/// Which of the words is the verb: the first that is neither a flag of every verb nor the value of one.
+fn verb_at(command: &Command, words: &[OsString]) -> Option<usize> {
+    let takes_the_next = |name: &str| {
+        command.get_arguments().any(|flag| {
+            flag.get_long() == Some(name) && flag.get_action().takes_values() && !flag.is_require_equals_set()
+        })
+    };
+    let mut at = 1;
+    loop {
+        let word = words.get(at)?.to_str()?;
+        at += match word.strip_prefix("--") {
+            Some(name) => 1 + usize::from(takes_the_next(name)),
+            None if word.starts_with('-') => 1,
+            None => return Some(at),
+        };
+    }
 }
 
 fn parse_one(verb: Command, words: &[OsString]) -> Option<Cli> {
@@ -150,6 +170,8 @@ fn version() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -218,5 +240,26 @@ mod tests {
         let cli = Cli::try_parse_from(["floe", "exec", "-t", "web", "ls", "--debug", "--", "-x"]).unwrap();
         assert!(matches!(cli.verb, Verb::Exec(_)));
         assert!(!cli.globals.debug, "behind the container's name everything is the program's");
+    }
+
+    #[test]
+    fn one_dash_is_enough_for_the_flags_of_two_verbs_and_nobody_elses() {
+        let go = |text: &str| {
+            let words = as_go_writes(text.split(' ').map(OsString::from).collect());
+            words.join(OsStr::new(" ")).into_string().unwrap()
+        };
+        assert_eq!(
+            go("floe --root restore --debug restore -no-subreaper -work-path=w -d x"),
+            "floe --root restore --debug restore --no-subreaper --work-path=w -d x"
+        );
+        for words in [
+            "floe exec web tool restore -detach",
+            "floe run -b checkpoint web",
+            "floe state restore -leave-running",
+            "floe --rootless checkpoint -no-such-flag x",
+            "floe --root",
+        ] {
+            assert_eq!(go(words), words);
+        }
     }
 }
