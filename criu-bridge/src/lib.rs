@@ -17,6 +17,7 @@
 //! - Nothing in a snapshot names a place on this host. What a restore opens outside the container comes from the
 //!   bundle that the caller accepted, from this host's own record ([`record`]), or from the caller's descriptors.
 
+mod apart;
 pub mod application;
 pub mod cancel;
 pub mod checkpoint;
@@ -27,6 +28,7 @@ pub mod failure;
 pub mod find;
 pub mod given;
 mod leftover;
+mod netlink;
 pub mod outside;
 pub mod pages;
 pub mod parasite;

@@ -33,6 +33,7 @@ use rust_criu::rust_criu_protobuf::rpc::{Criu_notify, Criu_opts, Criu_req, Criu_
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags};
 
+use crate::apart;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::progress::Phase;
@@ -197,7 +198,8 @@ impl Session {
         })?;
         let mut spawn = || command.spawn().map_err(|source| Error::call("exec", program, source));
         let mut child = match keyring {
-            Some(name) => on_a_thread(|| {
+            // A thread joins it, and hands it on to what it starts; ours stays what it is.
+            Some(name) => apart::on_a_thread(|| {
                 floe_runtime::keyring::join(name, false)?;
                 spawn()
             })?,
@@ -449,13 +451,6 @@ enum Woken {
     Died,
     Cancelled,
     TimedOut,
-}
-
-/// A keyring is joined by a thread, and handed on to what that thread starts; ours stays what it is.
-fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|_| {
-        Err(Error::call("start", "a thread for criu", std::io::Error::other("it panicked")))
-    })
 }
 
 fn timespec(duration: Duration) -> Timespec {

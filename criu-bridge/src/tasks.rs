@@ -184,6 +184,22 @@ pub fn is_ending(pid: i32) -> bool {
         || killed("SigPnd:")
 }
 
+/// `pid` and everything that descends from it, parents before their children.
+pub fn tree(pid: i32) -> Vec<i32> {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(&pid) = found.get(at) {
+        at += 1;
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let new = children.split_whitespace().filter_map(|child| child.parse().ok());
+            let new: Vec<i32> = new.filter(|child| !found.contains(child)).collect();
+            found.extend(new);
+        }
+    }
+    found
+}
+
 /// The number of `pid` in the innermost pid namespace that it is in (`NSpid` of proc_pid_status(5)).
 pub fn inner_number(pid: i32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -354,5 +370,15 @@ mod tests {
         assert!(!connections(&[me]).iter().any(|connection| connection.local == address));
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         assert!(connections(&[me]).iter().any(|connection| connection.remote == address));
+    }
+
+    #[test]
+    fn children_belong_to_the_tree() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(tree(std::process::id().cast_signed()).contains(&pid));
+        assert_eq!(tree(pid), [pid]);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

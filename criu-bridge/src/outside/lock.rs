@@ -1,14 +1,14 @@
 //! How packets are held back while connections are dumped.
 //!
-//! Without it the kernel would answer a packet to a connection that is being taken away with a reset. CRIU drops all packets of the container's network namespace for that time (in the host's, those of each
-//! connection).
+//! Without it the kernel would answer a packet to a connection that is being taken away with a reset. CRIU drops all packets
+//! of the container's network namespace for that time (in the host's, those of each connection).
 
-use std::io::Write;
 use std::process::{Command, Stdio};
 
 use rust_criu::rust_criu_protobuf::rpc::Criu_network_lock_method;
 
 use super::netns;
+use super::tool::feed;
 use crate::criu::Criu;
 use crate::error::{Error, Result};
 use crate::preflight::Blocker;
@@ -110,17 +110,7 @@ const TRIAL: &str = "*filter\n:CRIU - [0:0]\n-I INPUT -j CRIU\n-I OUTPUT -j CRIU
 fn iptables() -> bool {
     let tried = netns::in_a_new_one(|| {
         for program in ["iptables-restore", "ip6tables-restore"] {
-            let failed = |source| Error::call("run", program, source);
-            let mut child = Command::new(program)
-                .args(["-w", "--noflush"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .map_err(failed)?;
-            // Of one that ends before it has read all, the status tells.
-            let _ = child.stdin.take().map(|mut stdin| stdin.write_all(TRIAL.as_bytes()));
-            if !child.wait().map_err(failed)?.success() {
+            if !feed(program, &["-w", "--noflush"], TRIAL)? {
                 return Ok(false);
             }
         }

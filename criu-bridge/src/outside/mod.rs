@@ -9,9 +9,11 @@ mod connections;
 mod interfaces;
 mod lock;
 pub(crate) mod netns;
+mod nftables;
 pub(crate) mod places;
 mod repair;
 pub(crate) mod rules;
+mod tool;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};

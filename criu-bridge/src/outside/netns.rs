@@ -1,11 +1,12 @@
-//! Work in another network namespace, on a thread of a moment.
+//! Work in another network namespace.
 
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 
+use crate::apart;
 use crate::error::{Error, Result};
 
 /// Does `work` in the network namespace that `path` leads to.
@@ -19,23 +20,14 @@ pub(crate) fn inside<T: Send>(
     namespace: &(impl AsFd + Sync),
     work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
-    on_a_thread(|| {
-        setns(namespace, CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| Error::call("setns", "a network namespace", errno))?;
-        work()
-    })
+    apart::inside(namespace, CloneFlags::CLONE_NEWNET, "a network namespace", work)
 }
 
 /// Does `work` in a network namespace that ends with it.
 pub(crate) fn in_a_new_one<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    on_a_thread(|| {
+    apart::on_a_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::call("unshare", "a network namespace", errno))?;
         work()
     })
-}
-
-fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| scope.spawn(work).join())
-        .unwrap_or_else(|_| Err(Error::call("start", "a thread", std::io::Error::other("it panicked"))))
 }

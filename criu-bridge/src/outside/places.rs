@@ -10,19 +10,8 @@ use crate::tasks::{self, Task};
 
 /// The processes of a tree that stands still, by their numbers in the container.
 pub(crate) fn tree(init: i32) -> HashMap<u32, i32> {
-    let mut found = HashMap::new();
-    let mut left = vec![init];
-    while let Some(pid) = left.pop() {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        let number = line.and_then(|line| line.split_whitespace().last()?.parse().ok());
-        found.extend(number.map(|number| (number, pid)));
-        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            left.extend(children.split_whitespace().filter_map(|child| child.parse::<i32>().ok()));
-        }
-    }
-    found
+    let numbered = |pid: i32| Some((tasks::inner_number(pid)?, pid));
+    tasks::tree(init).into_iter().filter_map(numbered).collect()
 }
 
 /// The cgroups of a process by hierarchy, as the second field of `/proc/PID/cgroup` names them.

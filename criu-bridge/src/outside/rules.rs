@@ -10,16 +10,15 @@
 //! them, and the restore takes those out.
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 use super::lock::Method;
+use super::nftables::{remove_table, tables_of_criu};
+use super::tool::feed;
 use super::{Connection, Fate, netns, repair};
 use crate::error::{Error, Result};
 use crate::tasks;
@@ -116,9 +115,8 @@ impl Lock {
     /// `snapshot` need, and no more.
     pub(crate) fn narrow(&self, snapshot: &str, kept: &[Connection]) -> Result<()> {
         match self.whose {
-            Whose::Own => Ok(()),
-            // It is narrow enough, and CRIU takes it out at the restore.
-            Whose::Floes => Ok(()),
+            // Gone with the namespace; or narrow enough, and CRIU takes it out at the restore.
+            Whose::Own | Whose::Floes => Ok(()),
             Whose::Joined => {
                 let held = self.within(|| hold(self.method, snapshot, &kept_ends(kept)));
                 // Opened in any case: everybody in there would be cut off.
@@ -166,21 +164,10 @@ fn hold(method: Method, snapshot: &str, connections: &[(SocketAddr, SocketAddr)]
     match method {
         Method::None => Ok(()),
         Method::Nftables => {
-            let failed = |source| Error::call("run", "nft", source);
-            let mut child = Command::new("nft")
-                .args(["-f", "-"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .map_err(failed)?;
-            // Of one that ends before it has read all, the status tells.
-            let _ =
-                child.stdin.take().map(|mut stdin| stdin.write_all(table(snapshot, connections).as_bytes()));
-            match child.wait().map_err(failed)?.success() {
-                true => Ok(()),
-                false => Err(failed(std::io::Error::other("it could not make a table"))),
+            if feed("nft", &["-f", "-"], &table(snapshot, connections))? {
+                return Ok(());
             }
+            Err(Error::call("run", "nft", std::io::Error::other("it could not make a table")))
         }
         Method::Iptables => {
             for program in ["iptables", "ip6tables"] {
@@ -283,134 +270,6 @@ fn run(program: &str, words: &[String]) -> bool {
     let mut command = Command::new(program);
     command.arg("-w").args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
-}
-
-/// Length of `struct nlmsghdr` and of `struct nfgenmsg` in bytes (`<linux/netlink.h>`, `<linux/netfilter/nfnetlink.h>`).
-const HEADER: usize = 16;
-const GENERIC: usize = 4;
-
-/// `<linux/netlink.h>`
-const REQUEST: u16 = 1;
-const ACK: u16 = 4;
-const DUMP: u16 = 0x300;
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-
-/// `NFNL_SUBSYS_NFTABLES`, and the messages: `NFT_MSG_GETTABLE`, `NFT_MSG_DELTABLE`, `NFNL_MSG_BATCH_BEGIN`,
-/// `NFNL_MSG_BATCH_END` (`<linux/netfilter/nf_tables.h>`).
-const NFTABLES: u16 = 10;
-const GET_TABLE: u16 = NFTABLES << 8 | 1;
-const DELETE_TABLE: u16 = NFTABLES << 8 | 2;
-const BEGIN: u16 = 0x10;
-const END: u16 = 0x11;
-
-/// `NFTA_TABLE_NAME`, and `NFPROTO_INET`.
-const NAME: u16 = 1;
-const INET: u8 = 1;
-
-/// Longest answer: dumps of the kernel are in packets of at most 32 KiB.
-const LONGEST: usize = 64 << 10;
-
-/// How CRIU begins the names of its tables.
-const PREFIX: &str = "CRIU-";
-
-/// One message: type, flags, family, `res_id`, attributes.
-fn message(kind: u16, flags: u16, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(HEADER + GENERIC + attributes.len()).unwrap_or(u32::MAX);
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend((flags | REQUEST).to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend([family, 0]);
-    bytes.extend(resource.to_be_bytes());
-    bytes.extend(attributes);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-fn socket() -> Result<std::os::fd::OwnedFd> {
-    let failed = |source: rustix::io::Errno| Error::call("socket", "to the kernel's netfilter", source);
-    let flags = SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(NETFILTER))
-        .map_err(failed)?;
-    rustix::net::connect(&fd, &SocketAddrNetlink::new(0, 0)).map_err(failed)?;
-    Ok(fd)
-}
-
-/// The tables of CRIU's in the calling thread's network namespace. Without nf_tables there are none.
-fn tables_of_criu() -> Result<Vec<String>> {
-    let socket = socket()?;
-    let request = message(GET_TABLE, DUMP, INET, 0, &[]);
-    let failed = |source: rustix::io::Errno| Error::call("list", "nftables", source);
-    rustix::net::send(&socket, &request, SendFlags::empty()).map_err(failed)?;
-    let mut found = Vec::new();
-    let mut buffer = vec![0; LONGEST];
-    loop {
-        let (_, length) = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty()).map_err(failed)?;
-        for (kind, body) in messages(buffer.get(..length).unwrap_or_default()) {
-            match kind {
-                DONE | ERROR => return Ok(found),
-                _ => found.extend(name(body)),
-            }
-        }
-        if length == 0 {
-            return Ok(found);
-        }
-    }
-}
-
-/// Types and bodies of the messages in a packet.
-fn messages(packet: &[u8]) -> Vec<(u16, &[u8])> {
-    let mut found = Vec::new();
-    let mut rest = packet;
-    while let Some(header) = rest.get(..HEADER) {
-        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
-        let Some(body) = rest.get(HEADER..length) else { break };
-        found.push((u16::from_ne_bytes([header[4], header[5]]), body));
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    found
-}
-
-/// The name in a table's message, if it is CRIU's.
-fn name(body: &[u8]) -> Option<String> {
-    let mut rest = body.get(GENERIC..)?;
-    while let Some(&[a, b, c, d]) = rest.first_chunk() {
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        let value = rest.get(4..length)?;
-        if u16::from_ne_bytes([c, d]) == NAME {
-            let text = String::from_utf8_lossy(value.split(|byte| *byte == 0).next()?).into_owned();
-            return Some(text).filter(|text| text.starts_with(PREFIX));
-        }
-        rest = rest.get(length.next_multiple_of(4)..)?;
-    }
-    None
-}
-
-fn remove_table(name: &str) -> Result<()> {
-    let socket = socket()?;
-    let mut attribute = u16::try_from(4 + name.len() + 1).unwrap_or(0).to_ne_bytes().to_vec();
-    attribute.extend(NAME.to_ne_bytes());
-    attribute.extend(name.as_bytes());
-    attribute.push(0);
-    let batch = [
-        message(BEGIN, 0, 0, NFTABLES, &[]),
-        message(DELETE_TABLE, ACK, INET, 0, &attribute),
-        message(END, 0, 0, NFTABLES, &[]),
-    ]
-    .concat();
-    let failed = |source: std::io::Error| Error::call("remove the table", format!("inet {name}"), source);
-    rustix::net::send(&socket, &batch, SendFlags::empty()).map_err(|errno| failed(errno.into()))?;
-    let mut buffer = vec![0; LONGEST];
-    let (_, length) = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())
-        .map_err(|errno| failed(errno.into()))?;
-    let answers = messages(buffer.get(..length).unwrap_or_default());
-    let code = answers.iter().find(|(kind, _)| *kind == ERROR).and_then(|(_, body)| body.first_chunk());
-    match code.map(|code| -i32::from_ne_bytes(*code)) {
-        // Somebody else took it out.
-        None | Some(0 | nix::libc::ENOENT) => Ok(()),
-        Some(errno) => Err(failed(std::io::Error::from_raw_os_error(errno))),
-    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! The kernel's table of UNIX sockets (sock_diag(7)): `/proc/net/unix` does not tell who is connected to whom.
 
-use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket,
     sockopt,
 };
 use nix::sys::time::TimeVal;
+
+use crate::netlink::{self, HEADER, word};
+use crate::outside::netns;
 
 /// A UNIX socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,13 +27,9 @@ pub struct UnixSocket {
     pub name: String,
 }
 
-// uapi/linux/netlink.h, sock_diag.h, unix_diag.h.
-const HEADER: usize = 16;
+// uapi/linux/sock_diag.h, unix_diag.h.
 const REQUEST: usize = 24;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const NLM_F_REQUEST_DUMP: u16 = 0x301;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 const UDIAG_SHOW_NAME_AND_PEER: u32 = 0x1 | 0x4;
 const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_PEER: u16 = 2;
@@ -45,13 +43,8 @@ const ROOM: usize = 64 << 10;
 
 /// The UNIX sockets of the network namespace that `pid` lives in; none where the kernel does not tell.
 pub(super) fn unix_sockets(pid: i32) -> Vec<UnixSocket> {
-    let Ok(namespace) = File::open(format!("/proc/{pid}/ns/net")) else { return Vec::new() };
-    // A thread of its own enters the namespace, and ends in it.
-    let ask = move || {
-        setns(&namespace, CloneFlags::CLONE_NEWNET).ok()?;
-        table().ok()
-    };
-    std::thread::spawn(ask).join().ok().flatten().unwrap_or_default()
+    let namespace = PathBuf::from(format!("/proc/{pid}/ns/net"));
+    netns::within(&namespace, || Ok(table().unwrap_or_default())).unwrap_or_default()
 }
 
 fn table() -> nix::Result<Vec<UnixSocket>> {
@@ -76,7 +69,7 @@ fn request() -> Vec<u8> {
     let length = u32::try_from(HEADER + REQUEST).unwrap_or(u32::MAX);
     bytes.extend(length.to_ne_bytes());
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
+    bytes.extend((netlink::REQUEST | netlink::DUMP).to_ne_bytes());
     bytes.extend([0; 8]);
     bytes.extend([AF_UNIX, 0, 0, 0]);
     bytes.extend(u32::MAX.to_ne_bytes());
@@ -88,31 +81,13 @@ fn request() -> Vec<u8> {
 
 /// Reads the messages of one answer; `true` after the last.
 fn read(answer: &[u8], found: &mut Vec<UnixSocket>) -> bool {
-    let mut rest = answer;
-    while let Some((message, kind, after)) = split(rest) {
+    for (kind, message) in netlink::messages(answer) {
         match kind {
-            NLMSG_DONE | NLMSG_ERROR => return true,
+            netlink::DONE | netlink::ERROR => return true,
             _ => found.extend(one(message)),
         }
-        rest = after;
     }
     false
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-/// The payload of the first message, its type, and what follows it.
-fn split(bytes: &[u8]) -> Option<(&[u8], u16, &[u8])> {
-    let length = usize::try_from(word(bytes, 0)?).ok()?;
-    let kind = half(bytes, 4)?;
-    let payload = bytes.get(HEADER..length)?;
-    Some((payload, kind, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
 fn one(message: &[u8]) -> Option<UnixSocket> {
@@ -123,10 +98,7 @@ fn one(message: &[u8]) -> Option<UnixSocket> {
         peer: None,
         name: String::new(),
     };
-    let mut rest = message.get(MESSAGE..)?;
-    while let (Some(length), Some(kind)) = (half(rest, 0), half(rest, 2)) {
-        let length = usize::from(length);
-        let Some(value) = rest.get(4..length) else { break };
+    for (kind, value) in netlink::attributes(message.get(MESSAGE..)?) {
         match kind {
             UNIX_DIAG_NAME => {
                 let name = String::from_utf8_lossy(value).into_owned();
@@ -138,7 +110,6 @@ fn one(message: &[u8]) -> Option<UnixSocket> {
             UNIX_DIAG_PEER => socket.peer = word(value, 0).map(u64::from).filter(|peer| *peer != 0),
             _ => {}
         }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Some(socket)
 }

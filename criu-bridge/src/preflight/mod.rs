@@ -32,6 +32,7 @@ use floe_runtime::Container;
 use crate::checkpoint::{self, Options};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::tasks;
 
 pub use asked::Asked;
 pub use scene::{Mapping, Process, Scene};
@@ -199,7 +200,7 @@ pub fn of_container(container: &Container, asked: &Asked) -> Result<Vec<Finding>
 /// # Errors
 /// [`Error::Call`] if it cannot be looked at.
 pub fn of_tree(pid: i32, asked: &Asked) -> Result<Vec<Finding>> {
-    lasting(|| Ok(of_processes(&Scene::look(&scene::tree(pid), None, asked.clone())?)))
+    lasting(|| Ok(of_processes(&Scene::look(&tasks::tree(pid), None, asked.clone())?)))
 }
 
 /// What is found by each of several looks. The processes run while they are looked at: one that ends between two lists, or a

@@ -165,22 +165,6 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// `pid` and everything that descends from it, parents before their children.
-pub fn tree(pid: i32) -> Vec<i32> {
-    let mut found = vec![pid];
-    let mut at = 0;
-    while let Some(&pid) = found.get(at) {
-        at += 1;
-        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let children = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-            let new = children.split_whitespace().filter_map(|child| child.parse().ok());
-            let new: Vec<i32> = new.filter(|child| !found.contains(child)).collect();
-            found.extend(new);
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 impl Scene<'_> {
     /// A scene of one process, for the tests of the looks.
@@ -233,16 +217,6 @@ mod tests {
         assert_eq!(mapping.range(), "7f10c5d66000-7f10c5d67000");
         assert_eq!(Mapping::parse("10-20 rw-p 0 00:00 0 ").unwrap().path, "");
         assert!(Mapping::parse("nonsense").is_none());
-    }
-
-    #[test]
-    fn children_belong_to_the_tree() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        assert!(tree(std::process::id().cast_signed()).contains(&pid));
-        assert_eq!(tree(pid), [pid]);
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 
     #[test]

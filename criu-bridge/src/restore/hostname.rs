@@ -3,8 +3,9 @@
 use std::fs::File;
 
 use floe_runtime::config::{Config, NamespaceKind};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 
+use crate::apart;
 use crate::error::{Error, Result};
 
 /// Longest one that the kernel takes, in bytes (`__NEW_UTS_LEN` of uname(2)).
@@ -38,10 +39,7 @@ pub(super) fn choose(config: &mut Config, name: &str) -> Result<()> {
 pub(super) fn set(init: i32, name: &str) -> Result<()> {
     let path = format!("/proc/{init}/ns/uts");
     let namespace = File::open(&path).map_err(|source| Error::call("open", &path, source))?;
-    let rename = || {
-        setns(&namespace, CloneFlags::CLONE_NEWUTS).map_err(|errno| Error::call("setns", &path, errno))?;
+    apart::inside(&namespace, CloneFlags::CLONE_NEWUTS, &path, || {
         nix::unistd::sethostname(name).map_err(|errno| Error::call("sethostname", name, errno))
-    };
-    std::thread::scope(|scope| scope.spawn(rename).join())
-        .unwrap_or_else(|_| Err(Error::call("start", "a thread", std::io::Error::other("it panicked"))))
+    })
 }
