@@ -182,7 +182,7 @@ impl<'a> Dump<'a> {
         let inode = |path: &PathBuf| std::fs::metadata(path).map(|meta| meta.ino()).ok();
         let files = &self.host_files.paths;
         Record {
-            snapshot: self.seal.snapshot().to_owned(),
+            snapshot: self.job.snapshot.to_owned(),
             container: self.container.id().to_string(),
             bundle: self.container.bundle().to_owned(),
             native: self.container.is_native().then(|| Native {
@@ -202,11 +202,6 @@ impl<'a> Dump<'a> {
     pub(crate) fn connections(&self, fate: Fate) -> Vec<Connection> {
         let held = self.seal.connections.iter().cloned().map(|one| Connection { fate, ..one });
         held.chain(self.not_accepted.iter().cloned()).collect()
-    }
-
-    /// The id of the snapshot.
-    pub(crate) fn snapshot(&self) -> &str {
-        self.seal.snapshot()
     }
 
     /// Whether a CRIU that died had begun to kill the container: the archive is all that is left of it then, and what of
@@ -240,7 +235,7 @@ impl<'a> Dump<'a> {
         {
             self.job.tools.progress.warn(&format!("{error}; it is of no use: the container lives on"));
         }
-        self.job.tools.records.forget(self.seal.snapshot());
+        self.job.tools.records.forget(self.job.snapshot);
         if !self.job.leave_running
             && let Err(error) = self.container.mark_checkpointed(false)
         {

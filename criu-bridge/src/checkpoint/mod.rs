@@ -17,14 +17,14 @@ pub(crate) mod rounds;
 pub(crate) mod seal;
 
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use floe_runtime::config::{Config, NamespaceKind};
 use floe_runtime::{Container, Status, Verb};
-use floe_snapshot_format::Destination;
+use floe_snapshot_format::{Destination, Sink};
 use nix::sys::socket::{setsockopt, sockopt};
 
 pub(crate) use collect::processes;
@@ -141,7 +141,7 @@ pub fn checkpoint(
     let sealed = done.sealed;
     Ok(Report {
         path: sealed.path,
-        snapshot: done.snapshot,
+        snapshot,
         bytes: sealed.bytes,
         plain_bytes: sealed.plain_bytes,
         page_bytes: done.page_bytes,
@@ -185,7 +185,7 @@ fn frozen(
     let result = run(container, options, job, &watch);
     if let (Ok(done), Some(lock), false) = (&result, &lock, options.leave_running) {
         watch.network_is_settled();
-        if let Err(failure) = lock.narrow(&done.snapshot, &done.connections) {
+        if let Err(failure) = lock.narrow(snapshot, &done.connections) {
             tools.progress.warn(&format!(
                 "packets for its connections could not be held back in the network namespace that it shared, whose peers \
                  may end them before the restore: {failure}"
@@ -196,10 +196,7 @@ fn frozen(
     if let Err(failure) = container.release_network() {
         tools.progress.warn(&format!("its network is still there until it is deleted: {failure}"));
     }
-    result.map_err(|error| {
-        let as_before = set_back(container, was_paused, tools.progress);
-        if froze.get() && as_before { error.set_running_again() } else { error }
-    })
+    result.map_err(|error| set_back_after(error, container, was_paused, &froze, tools.progress))
 }
 
 /// Where the configuration has the network namespace that it joins.
@@ -210,7 +207,6 @@ fn joined_network(config: &Config) -> Option<&Path> {
 /// What came of a dump.
 struct Done {
     sealed: floe_snapshot_format::Sealed,
-    snapshot: String,
     page_bytes: u64,
     processes: usize,
     frozen: Duration,
@@ -244,14 +240,7 @@ fn run_in(
     if cancelled() {
         return Err(Error::Interrupted { phase: Phase::Collect });
     }
-    let (ours, theirs) =
-        UnixStream::pair().map_err(|source| Error::call("socketpair", "for pages", source))?;
-    widen(&theirs);
-    let pages = before.as_ref().map(Before::pages).unwrap_or_default();
-    let receiver = PageReceiver::start(ours, tools.criu.version().page_wire(), archive, pages)?;
-    let home = Home { note: Some(watch.pen()?), ..Home::default() };
-    let (session, numbers) = Session::spawn_at(tools.criu.path(), vec![OwnedFd::from(theirs)], home)?;
-    let pages = numbers.first().copied().unwrap_or(-1);
+    let Begun { receiver, session, pages } = begin(archive, before.as_ref(), watch, tools)?;
     let mut request = request::dump(plan, options, request::Numbers { scratch: own_number(scratch), pages });
     if let Some(before) = &before {
         before.add_to_request(&mut request);
@@ -278,13 +267,32 @@ fn run_in(
         });
     };
     Ok(Done {
-        snapshot: dump.snapshot().to_owned(),
         page_bytes: dump.page_bytes,
         processes: dump.pids.len(),
         frozen: dump.frozen,
         connections: dump.connections(if options.tcp == Tcp::Close { Fate::Closed } else { Fate::Kept }),
         sealed,
     })
+}
+
+/// A CRIU that waits for its request, and who takes its pages.
+struct Begun {
+    receiver: PageReceiver,
+    session: Session,
+    /// The number that CRIU has its end of their socket by.
+    pages: RawFd,
+}
+
+/// Starts CRIU, and with it what writes its pages to `sink`.
+fn begin(sink: Box<dyn Sink>, before: Option<&Before>, watch: &Watch, tools: Tools<'_>) -> Result<Begun> {
+    let (ours, theirs) =
+        UnixStream::pair().map_err(|source| Error::call("socketpair", "for pages", source))?;
+    widen(&theirs);
+    let left = before.map(Before::pages).unwrap_or_default();
+    let receiver = PageReceiver::start(ours, tools.criu.version().page_wire(), sink, left)?;
+    let home = Home { note: Some(watch.pen()?), ..Home::default() };
+    let (session, numbers) = Session::spawn_at(tools.criu.path(), vec![OwnedFd::from(theirs)], home)?;
+    Ok(Begun { receiver, session, pages: numbers.first().copied().unwrap_or(-1) })
 }
 
 /// CRIU's pipes hold a megabyte; a socket that takes less than that at once makes it wait for the reader.
@@ -306,18 +314,37 @@ fn failed(mut dump: Dump<'_>, outcome: Outcome, scratch: &Scratch) -> Error {
         // What stopped the receiver (a full disk, most often) made CRIU fail, not the other way round.
         Some(error @ Error::Snapshot(_)) if !cut => error,
         _ => {
-            let log = scratch.read_text(request::LOG);
-            let work = Work {
-                folder: &dump.tools().records.failures(),
-                subject: &dump.container_id(),
-                verb: "dump",
-                phase,
-            };
-            let names = dump.pids.iter().chain(&dump.plan().pids);
-            let names = names.map(|pid| (*pid, Task::look(*pid).name)).collect();
-            Error::Criu(Box::new(Failure::explain(&outcome, work, &log, &names)))
+            let pids: Vec<i32> = dump.pids.iter().chain(&dump.plan().pids).copied().collect();
+            explain(&outcome, phase, &dump.container_id(), &pids, dump.tools(), scratch)
         }
     }
+}
+
+/// What CRIU says of its failure.
+fn explain(
+    outcome: &Outcome,
+    phase: Phase,
+    subject: &str,
+    pids: &[i32],
+    tools: Tools<'_>,
+    scratch: &Scratch,
+) -> Error {
+    let log = scratch.read_text(request::LOG);
+    let work = Work { folder: &tools.records.failures(), subject, verb: "dump", phase };
+    let names = pids.iter().map(|pid| (*pid, Task::look(*pid).name)).collect();
+    Error::Criu(Box::new(Failure::explain(outcome, work, &log, &names)))
+}
+
+/// The error of a checkpoint whose container was set back to what it was.
+fn set_back_after(
+    error: Error,
+    container: &Container,
+    was_paused: bool,
+    froze: &Cell<bool>,
+    progress: &dyn Progress,
+) -> Error {
+    let as_before = set_back(container, was_paused, progress);
+    if froze.get() && as_before { error.set_running_again() } else { error }
 }
 
 /// After a failure the container is what it was: running, or paused. `false` if it cannot be, which is told.

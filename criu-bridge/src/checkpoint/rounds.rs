@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use floe_runtime::{Container, Status, Verb};
@@ -19,19 +18,17 @@ use super::collect::collect;
 use super::dump::Job;
 use super::options::Options;
 use super::seal::{Contents, Seal, new_id};
-use super::{Tools, request, set_back, widen};
+use super::{Begun, Tools, begin, explain, request, set_back_after};
 use crate::cancel::Cancel;
 use crate::criu::Criu;
 use crate::error::{Error, Result};
-use crate::failure::{Failure, Work};
 use crate::leftover::Watch;
 use crate::outside::HostFiles;
-use crate::pages::{Owner, PageReceiver, ReceiverHandle};
+use crate::pages::{Owner, ReceiverHandle};
 use crate::preflight::Blocker;
 use crate::progress::Phase;
 use crate::scratch::Scratch;
-use crate::session::{Answer, Handler, Home, Session, own_number};
-use crate::tasks::Task;
+use crate::session::{Answer, Handler, own_number};
 use crate::work::WorkFolder;
 
 /// Key of the manifest under which the digest of the round before stands.
@@ -130,10 +127,7 @@ pub fn pre_dump(
         Job { plan: &plan, tools, destination, leave_running: true, snapshot: &snapshot, froze: &froze };
     let result = round(container, &options, job, &watch);
     watch.end();
-    let result = result.map_err(|error| {
-        let as_before = set_back(container, false, tools.progress);
-        if froze.get() && as_before { error.set_running_again() } else { error }
-    });
+    let result = result.map_err(|error| set_back_after(error, container, false, &froze, tools.progress));
     journal.end()?;
     result
 }
@@ -148,15 +142,8 @@ fn round(container: &Container, options: &Options, job: Job<'_>, watch: &Watch) 
     seal.holds_memory_only();
     let sink = seal.begin(destination, options, plan)?;
     sink.reserve(plan.memory, &|| tools.cancel.is_some_and(Cancel::is_raised))?;
-    let (ours, theirs) =
-        UnixStream::pair().map_err(|source| Error::call("socketpair", "for pages", source))?;
-    widen(&theirs);
-    let pages = before.as_ref().map(Before::pages).unwrap_or_default();
-    let receiver = PageReceiver::start(ours, tools.criu.version().page_wire(), sink, pages)?;
-    let home = Home { note: Some(watch.pen()?), ..Home::default() };
-    let (session, numbers) = Session::spawn_at(tools.criu.path(), vec![OwnedFd::from(theirs)], home)?;
-    let socket = numbers.first().copied().unwrap_or(-1);
-    let numbers = request::Numbers { scratch: own_number(&scratch), pages: socket };
+    let Begun { receiver, session, pages } = begin(sink, before.as_ref(), watch, tools)?;
+    let numbers = request::Numbers { scratch: own_number(&scratch), pages };
     let mut request = request::dump(plan, options, numbers);
     request.set_type(Criu_req_type::SINGLE_PRE_DUMP);
     request.opts.mut_or_insert_default().set_track_mem(true);
@@ -179,11 +166,8 @@ fn round(container: &Container, options: &Options, job: Job<'_>, watch: &Watch) 
         if let Err(error @ Error::Snapshot(_)) = received {
             return Err(error);
         }
-        let (folder, subject) = (tools.records.failures(), container.id().to_string());
-        let work = Work { folder: &folder, subject: &subject, verb: "dump", phase: Phase::DumpPages };
-        let names = plan.pids.iter().map(|pid| (*pid, Task::look(*pid).name)).collect();
-        let log = scratch.read_text(request::LOG);
-        return Err(Error::Criu(Box::new(Failure::explain(&outcome, work, &log, &names))));
+        let subject = container.id().to_string();
+        return Err(explain(&outcome, Phase::DumpPages, &subject, &plan.pids, tools, &scratch));
     }
     let received = received?;
     let missing = |detail: &str| Error::PageStream { at: received.bytes, detail: detail.to_owned() };

@@ -113,11 +113,6 @@ impl<'a> Seal<'a> {
         self.manifest.extra.insert(MEMORY_KEY.to_owned(), json!(true));
     }
 
-    /// The snapshot's id.
-    pub(crate) fn snapshot(&self) -> &str {
-        &self.manifest.snapshot
-    }
-
     /// BLAKE3 of the configuration.
     /// The configuration, in OCI's words.
     pub(crate) fn spec(&self) -> &[u8] {
