@@ -51,7 +51,7 @@ pub use features::Features;
 pub use id::ContainerId;
 pub use init::init_main;
 pub use making::Reservation;
-pub use network::{InterfaceUse, NetlinkError, is_made as network_is_made};
+pub use network::{InterfaceUse, NetlinkError, is_needed as network_is_made};
 pub use privilege::{DEFAULT_ROOT, default_root};
 pub use rootfs::{RestoreRoot, protect_restored};
 pub use state::Verb;

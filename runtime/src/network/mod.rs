@@ -53,15 +53,10 @@ pub(crate) use usage::usage;
 use crate::config::Config;
 use crate::error::Error;
 
-/// Whether the parent has anything to do for this container's network.
-pub(crate) fn is_needed(config: &Config) -> bool {
-    plan::Plan::is_needed(config)
-}
-
-/// Whether interfaces or routes of this configuration are made by floe, so that they have to be made anew at a restore.
+/// Whether floe makes interfaces or routes of this configuration from outside, so that a restore makes them anew.
 #[must_use]
-pub fn is_made(config: &Config) -> bool {
-    is_needed(config)
+pub fn is_needed(config: &Config) -> bool {
+    plan::Plan::is_needed(config)
 }
 
 /// For `map_err`: what could not be done, and to which interface.
