@@ -127,13 +127,12 @@ impl Hooks {
         let mut hooks = Self { commands: Vec::new(), timeout: self.timeout };
         for (moment, lines) in Moment::ALL.into_iter().zip(file.by_moment()) {
             let inside = config.annotations.get(&format!("floe.hook.{}", moment.name()));
-            let mut outside = lines.iter().map(|line| (Side::Host, line));
+            let host = lines.iter().map(|line| (Side::Host, line));
+            let mut all: Vec<_> = host.chain(inside.map(|line| (Side::Container, line))).collect();
             // The host prepares first and tidies up last.
-            let inside = inside.map(|line| (Side::Container, line));
-            let all: Vec<_> = match moment {
-                Moment::BeforeFreeze => outside.by_ref().chain(inside).collect(),
-                Moment::AfterFreeze | Moment::AfterRestore => inside.into_iter().chain(outside).collect(),
-            };
+            if moment != Moment::BeforeFreeze {
+                all.rotate_left(lines.len());
+            }
             all.into_iter().try_for_each(|(side, line)| hooks.add(moment, side, line))?;
         }
         hooks.commands.extend(self.commands.iter().cloned());
@@ -196,16 +195,18 @@ impl Hooks {
             format!("FLOE_SNAPSHOT={}", about.snapshot),
         ];
         env.extend(about.clone.map(|number| format!("FLOE_CLONE={number}")));
-        let (path, args) = match command.side {
-            Side::Container => (PathBuf::from(&command.line), command.words.clone()),
-            Side::Host => {
-                let own = std::env::vars_os().filter_map(|(name, value)| {
-                    Some(format!("{}={}", name.into_string().ok()?, value.into_string().ok()?))
-                });
-                env.splice(0..0, own);
-                (PathBuf::from(&command.words[0]), command.words.clone())
-            }
+        if command.side == Side::Host {
+            let own = std::env::vars_os().filter_map(|(name, value)| {
+                Some(format!("{}={}", name.into_string().ok()?, value.into_string().ok()?))
+            });
+            env.splice(0..0, own);
+        }
+        // In the container the path is only what messages name.
+        let path = match command.side {
+            Side::Container => PathBuf::from(&command.line),
+            Side::Host => PathBuf::from(&command.words[0]),
         };
+        let args = command.words.clone();
         Hook { path, args, env, dir: None, timeout: Some(self.timeout) }
     }
 }

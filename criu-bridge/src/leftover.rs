@@ -7,8 +7,8 @@
 //! noted as well: a CRIU that was killed too may have left a child in it that sleeps for ever.
 //!
 //! ```text
-//!   {"before":[…]}      by floe, before it starts CRIU
-//!   4711                by the child itself, before it becomes CRIU
+//!   {"floe":…, "before":[…], …}      by floe, before it starts CRIU
+//!   4711                             by the child itself, before it becomes CRIU
 //! ```
 //!
 //! A note is locked (flock(2)) by its floe, and the child has the same lock until it becomes CRIU. Who gets the lock knows
@@ -116,12 +116,17 @@ fn lock(file: &File, path: &Path) -> Result<()> {
 /// Does what killed floes could not do. What is still in use is left for the next time.
 pub(crate) fn sweep(dir: &Path) {
     let dir = dir.join(NOTES);
+    let Ok(entries) = fs::read_dir(&dir) else { return };
+    let paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    // Every command comes by here, and hardly ever is there a note.
+    if paths.is_empty() {
+        return;
+    }
+    // Whoever was making one of these has locked it by the time that we get the folder.
     let Ok(quiet) = File::open(&dir) else { return };
     if lock(&quiet, &dir).is_err() {
         return;
     }
-    let paths: Vec<_> =
-        fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     drop(quiet);
     for path in paths {
         if let Some((note, _lock)) = abandoned(&path)
@@ -167,7 +172,8 @@ fn settle(note: &Note) -> bool {
     note.floe == 0 || (!a_criu_lives() && remove_new(&note.before, &a_criu_lives))
 }
 
-/// Opens the network that a killed CRIU has left locked, and lets its connections go on. `false` if others may have locks of their own there just now.
+/// Opens the network that a killed CRIU has left locked, and lets its connections go on. `false` if others may have locks of
+/// their own there just now.
 fn unlock(note: &Note, a_criu_lives: &dyn Fn() -> bool) -> bool {
     let Some(lock) = &note.lock else { return true };
     // Only after CRIU: a socket that it puts into repair later would stay so.
