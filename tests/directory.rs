@@ -10,32 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::program::Bundle;
-use support::{Place, tool};
-
-/// A running container with a few MiB of memory, which checks itself.
-fn running(place: &Place) -> (Bundle, String) {
-    let bundle = Bundle::of_program(&place.join("bundle"), "memory-map", &["--mib", "4"]);
-    let name = place.name("web");
-    place.start(&name, bundle.path());
-    bundle.ready();
-    (bundle, name)
-}
+use support::{Place, names, tool};
 
 fn folder(path: &Path) -> String {
     format!("dir:{}", path.display())
 }
 
-fn names(path: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn a_container_comes_back_from_a_folder() {
     let place = Place::new("directory");
-    let (bundle, name) = running(&place);
+    let (bundle, name) = Bundle::running(&place);
     let path = place.join("a/images");
     place.ok(["checkpoint", &name, "--to", &folder(&path)]);
     place.ok(["delete", &name]);
@@ -56,7 +40,7 @@ fn a_container_comes_back_from_a_folder() {
 #[test]
 fn a_folder_that_is_there_keeps_what_is_not_of_a_snapshot() {
     let place = Place::new("directory");
-    let (bundle, name) = running(&place);
+    let (bundle, name) = Bundle::running(&place);
     let path = place.join("images");
     fs::create_dir(&path).unwrap();
     for (file, text) in [("notes", "mine"), ("core-99.img", "of a former snapshot")] {
@@ -79,7 +63,7 @@ fn a_folder_that_is_there_keeps_what_is_not_of_a_snapshot() {
 #[test]
 fn what_was_changed_in_a_folder_is_damage() {
     let place = Place::new("directory");
-    let (_bundle, name) = running(&place);
+    let (_bundle, name) = Bundle::running(&place);
     let path = place.join("images");
     place.ok(["checkpoint", &name, "--to", &folder(&path)]);
     place.ok(["delete", &name]);
@@ -114,7 +98,7 @@ fn what_was_changed_in_a_folder_is_damage() {
 #[test]
 fn a_link_in_a_folder_is_not_followed() {
     let place = Place::new("directory");
-    let (_bundle, name) = running(&place);
+    let (_bundle, name) = Bundle::running(&place);
     let path = place.join("images");
     place.ok(["checkpoint", &name, "--to", &folder(&path)]);
     place.ok(["delete", &name]);
@@ -137,7 +121,7 @@ fn a_folder_without_images_is_none() {
 #[test]
 fn a_link_to_a_dump_before_leads_to_a_neighbour_only() {
     let place = Place::new("directory");
-    let (_bundle, name) = running(&place);
+    let (_bundle, name) = Bundle::running(&place);
     let (path, other) = (place.join("images"), place.join("elsewhere/images"));
     place.ok(["checkpoint", "--leave-running", &name, "--to", &folder(&other)]);
     place.ok(["checkpoint", &name, "--to", &folder(&path)]);

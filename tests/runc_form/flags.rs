@@ -5,13 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::support::program::Bundle;
-use crate::support::{Place, said};
-use crate::{names, running, word};
+use crate::support::{Place, names, said};
+use crate::word;
 
 #[test]
 fn the_network_is_left_to_others_when_that_is_asked_for() {
     let place = Place::new("runc-form");
-    let (bundle, name) = running(&place);
+    let (bundle, name) = Bundle::running(&place);
     let has_network =
         |folder: &str| names(&place.join(folder)).iter().any(|name| name.starts_with("netdev-"));
     let dump = |folder: &str, flags: &[&str]| {
@@ -36,7 +36,7 @@ fn the_network_is_left_to_others_when_that_is_asked_for() {
 #[test]
 fn cgroups_are_in_a_dump_unless_they_are_ignored() {
     let place = Place::new("runc-form");
-    let (_bundle, name) = running(&place);
+    let (_bundle, name) = Bundle::running(&place);
     let size = |mode: &str| {
         let folder = place.join(mode);
         place.ok([
@@ -60,7 +60,7 @@ fn cgroups_are_in_a_dump_unless_they_are_ignored() {
 #[test]
 fn a_label_that_the_host_cannot_give_is_refused() {
     let place = Place::new("runc-form");
-    let (bundle, name) = running(&place);
+    let (bundle, name) = Bundle::running(&place);
     let images = word(&place.join("images"));
     place.ok(["checkpoint", "--image-path", &images, &name]);
     let said = place.run(["restore", "-d", "--image-path", &images, "--lsm-profile", "smack:x", &name]);
@@ -89,7 +89,7 @@ fn engines_find_out_that_pods_can_be_restored() {
     let said = place.run(["restore", "--lsm-mount-context"]);
     assert!(said.code != Some(0) && said.stderr.contains("flag needs an argument"), "{said:?}");
     assert_eq!(place.run(["checkpoint", "--help"]).code, Some(0));
-    let (bundle, name) = running(&place);
+    let (bundle, name) = Bundle::running(&place);
     let images = word(&place.join("images"));
     place.ok(["checkpoint", "-image-path", &images, &name]);
     let bundle_word = word(bundle.path());
@@ -101,7 +101,7 @@ fn engines_find_out_that_pods_can_be_restored() {
 #[test]
 fn rounds_need_a_kernel_that_tracks_memory() {
     let place = Place::new("runc-form");
-    let (bundle, name) = running(&place);
+    let (bundle, name) = Bundle::running(&place);
     let host = place.run(["check", "--format", "json"]).stdout;
     let host: serde_json::Value = serde_json::from_str(&host).unwrap();
     let tracked = host["features"]["mem_track"].as_bool().unwrap();

@@ -4,7 +4,7 @@ use crate::support::Place;
 use crate::support::leaks::Picture;
 use crate::support::program::Bundle;
 use crate::support::runc::{criu, runc_ok};
-use crate::{running, word};
+use crate::word;
 
 #[test]
 fn a_container_goes_from_runc_to_floe_and_back() {
@@ -74,7 +74,7 @@ fn what_runc_wrote_brings_back_no_more_than_the_bundle_gives() {
 fn runc_restores_under_another_name() {
     let place = Place::new("interop");
     let criu = criu("criu");
-    let (bundle, name) = running(&place);
+    let (bundle, name) = Bundle::running(&place);
     let images = word(&place.join("images"));
     place.ok(["checkpoint", "--image-path", &images, &name]);
     let other = place.name("other");

@@ -2,13 +2,14 @@
 
 use std::fs;
 
-use crate::support::{Place, said};
-use crate::{names, running, word};
+use crate::support::program::Bundle;
+use crate::support::{Place, names, said};
+use crate::word;
 
 #[test]
 fn images_and_logs_are_where_an_engine_wants_them() {
     let place = Place::new("runc-form");
-    let (bundle, name) = running(&place);
+    let (bundle, name) = Bundle::running(&place);
     // Engines make both folders.
     let (images, work) = (place.join("images"), place.join("work"));
     fs::create_dir(&images).unwrap();
@@ -58,7 +59,7 @@ fn images_and_logs_are_where_an_engine_wants_them() {
 #[test]
 fn what_is_not_named_is_where_runc_has_it() {
     let place = Place::new("runc-form");
-    let (bundle, name) = running(&place);
+    let (bundle, name) = Bundle::running(&place);
     // The working directory is the bundle: images in ./checkpoint, and their logs with them.
     let here = |words: &[&str]| said(place.floe(words).current_dir(bundle.path()));
     let done = here(&["checkpoint", &name]);
@@ -133,7 +134,7 @@ fn a_failure_leaves_the_log_and_no_image() {
 #[test]
 fn one_that_an_engine_paused_comes_back_running() {
     let place = Place::new("runc-form");
-    let (bundle, name) = running(&place);
+    let (bundle, name) = Bundle::running(&place);
     place.ok(["pause", &name]);
     let images = word(&place.join("images"));
     place.ok(["checkpoint", "--image-path", &images, &name]);

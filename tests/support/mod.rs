@@ -49,9 +49,7 @@ impl Place {
     /// From here on floe uses the newest CRIU. Linux 6.16 took options of UNIX sockets from all others, for which CRIU asks
     /// up to 4.1.
     pub fn with_next_criu(&mut self) {
-        let criu = prefix().join("bin/criu-next");
-        assert!(criu.exists(), "{} is missing: run scripts/setup", criu.display());
-        self.criu = Some(criu);
+        self.criu = Some(runc::criu("criu-next"));
     }
 
     /// A place whose floe does from the beginning.
@@ -192,6 +190,14 @@ fn whole(file: &mut fs::File) -> String {
 /// open for writing, and then it cannot be run (ETXTBSY of execve(2)).
 pub fn copy_program(from: &Path, to: &Path) {
     tool(Command::new("cp").args([from, to]));
+}
+
+/// The names of what is in a folder, sorted.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 /// Runs a tool that has to be there and to succeed.

@@ -55,6 +55,15 @@ impl Bundle {
         bundle
     }
 
+    /// A running container of the place, and its name, with a few MiB of memory that it checks itself.
+    pub fn running(place: &super::Place) -> (Self, String) {
+        let bundle = Self::of_program(&place.join("bundle"), "memory-map", &["--mib", "4"]);
+        let name = place.name("web");
+        place.start(&name, bundle.path());
+        bundle.ready();
+        (bundle, name)
+    }
+
     fn empty(folder: &Path) -> Self {
         let rootfs = folder.join("rootfs");
         for name in ["proc", "dev", "sys", "tmp", "etc", "bin", "state"] {

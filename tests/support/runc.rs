@@ -11,8 +11,7 @@ use super::{MARK, Place, Said, said};
 
 /// A CRIU of the private prefix: `criu`, or `criu-next`.
 pub fn criu(name: &str) -> PathBuf {
-    let prefix = std::env::var("FLOE_PREFIX").unwrap_or_else(|_| "/opt/floe".to_owned());
-    let path = Path::new(&prefix).join("bin").join(name);
+    let path = super::prefix().join("bin").join(name);
     assert!(path.exists(), "{} is missing; scripts/setup installs it", path.display());
     path
 }
